@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * The configuration: one text file that says how the machine is divided. The same parser runs in the hypervisor
+ * and, compiled for the host, in `umbra check`. It allocates nothing; every value is a slice of the text, which
+ * must live as long as the struct.
+ */
+#include "lib/slice.h"
+#include "lib/types.h"
+
+#define CONFIG_PARTITIONS_MAX 16
+#define CONFIG_MODULES_MAX    16
+#define CONFIG_POLICIES_MAX   8
+#define CONFIG_REASON_MAX     160
+
+/* Where something stands in the text; both count from 1, columns in bytes. */
+struct config_place {
+    unsigned line;
+    unsigned column;
+};
+
+enum config_boot {
+    CONFIG_BOOT_LINUX,
+    CONFIG_BOOT_MULTIBOOT,
+    CONFIG_BOOT_MULTIBOOT2,
+    CONFIG_BOOT_ELF,
+};
+
+enum config_on_stop {
+    CONFIG_ON_STOP_STAY,
+    CONFIG_ON_STOP_RESTART,
+    CONFIG_ON_STOP_POWEROFF,
+};
+
+/* A file that the configuration names, with what follows it on the line. `path.length` is 0 if not given. */
+struct config_file {
+    struct slice path;
+    struct slice arguments;
+    struct config_place place;
+};
+
+struct config_partition {
+    struct slice name;
+    struct config_place place;
+    uint64_t memory; /* bytes */
+    unsigned vcpus;
+    enum config_boot boot;
+    struct config_file kernel;
+    struct config_file initrd;
+    struct config_file modules[CONFIG_MODULES_MAX];
+    unsigned module_count;
+    struct slice cmdline;
+    bool console_uart;
+    enum config_on_stop on_stop;
+    uint8_t policies[CONFIG_POLICIES_MAX]; /* per row of the policy key table: index of the chosen value */
+    bool refused;                          /* at least one error stands against it */
+    char reason[CONFIG_REASON_MAX];        /* the first of them, terminated */
+};
+
+struct config {
+    uint16_t console_port; /* 0: none */
+    uint32_t console_baud;
+    char escape; /* the control character, e.g. 1 for ^A */
+    struct config_partition partitions[CONFIG_PARTITIONS_MAX];
+    unsigned partition_count;
+};
+
+/*
+ * A key `policy.NAME` of a partition, handed in by whoever owns the policy, so that the parser knows none:
+ * values[0] is the default. The table ends with a row whose name is NULL.
+ */
+struct config_policy_key {
+    const char *name;
+    const char *values[4]; /* unused ones NULL */
+};
+
+/* Where errors go. `message` lives only for the call. */
+struct config_reporter {
+    void (*error)(struct config_reporter *reporter, struct config_place place, const char *message);
+};
+
+/* How the configuration's files are found: on the host the file system, on the machine the module table. */
+struct config_files {
+    /* Points `data` and `size` at the whole file (it stays the implementer's); -ENOENT if there is none. */
+    int (*find)(struct config_files *files, struct slice path, const void **data, size_t *size);
+};
+
+/*
+ * Parses `text` into `config`. Every error is reported with its place, and those in a partition's section also
+ * mark that partition refused; parsing goes on after each. Returns the number of errors.
+ */
+unsigned config_parse(struct config *config, const char *text, size_t length,
+                      const struct config_policy_key *policies, struct config_reporter *reporter);
+
+/*
+ * Checks what the text alone cannot tell: that each file is there and is what `boot` says, and that the partitions
+ * not refused so far fit together into `memory` bytes (0: unknown, not checked). Same reporting as config_parse.
+ */
+unsigned config_check(struct config *config, struct config_files *files, uint64_t memory,
+                      struct config_reporter *reporter);
