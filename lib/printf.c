@@ -48,13 +48,14 @@ static void put_text(struct output *o, const struct conversion *c, const char *t
         put_repeated(o, ' ', padding);
 }
 
-static void put_number(struct output *o, const struct conversion *c, uint64_t value, unsigned base, bool upper,
-                       const char *prefix)
+static void put_number(struct output *o, const struct conversion *c, uint64_t value, unsigned base,
+                       bool upper, const char *prefix)
 {
     char digits[24];
     int count = 0;
 
     while (value != 0) {
+        // cppcheck-suppress zerodivcond ; base is 10 or 16
         unsigned digit = (unsigned)(value % base);
         digits[count++] = (char)(digit < 10 ? '0' + digit : (upper ? 'A' : 'a') + digit - 10);
         value /= base;
@@ -168,7 +169,8 @@ static void convert(struct output *o, struct conversion *c, char kind, size_t si
     case 'x':
     case 'X':
         value = unsigned_argument(arguments, size);
-        put_number(o, c, value, 16, kind == 'X', c->alternative && value != 0 ? (kind == 'X' ? "0X" : "0x") : "");
+        put_number(o, c, value, 16, kind == 'X',
+                   c->alternative && value != 0 ? (kind == 'X' ? "0X" : "0x") : "");
         break;
     case 'p':
         put_number(o, c, (uintptr_t)va_arg(*arguments, void *), 16, false, "0x");
@@ -245,11 +247,17 @@ int format_text(char *buffer, size_t size, const char *format, ...)
 }
 
 static struct print_sink *sinks;
+static struct print_sink *diversion;
 
 void print_sink_register(struct print_sink *sink)
 {
     sink->next = sinks;
     sinks = sink;
+}
+
+void print_divert(struct print_sink *sink)
+{
+    diversion = sink;
 }
 
 void print_va(const char *format, va_list arguments)
@@ -259,6 +267,10 @@ void print_va(const char *format, va_list arguments)
 
     if (length >= sizeof(text))
         length = sizeof(text) - 1;
+    if (diversion != NULL) {
+        diversion->write(diversion, text, length);
+        return;
+    }
     for (struct print_sink *sink = sinks; sink != NULL; sink = sink->next)
         sink->write(sink, text, length);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * A ring of bytes over a caller's buffer. One producer and one consumer on the same processor; a full ring drops
- * its oldest byte and counts it, so that the newest text of a console is always there.
+ * A ring of bytes over a caller's buffer. One producer and one consumer on the same processor; a full ring
+ * drops its oldest byte and counts it, so that the newest text of a console is always there.
  */
 #include "lib/types.h"
 
@@ -39,5 +39,14 @@ static inline bool ring_get(struct ring *ring, char *byte)
     if (ring_used(ring) == 0)
         return false;
     *byte = ring->buffer[ring->head++ & (ring->size - 1)];
+    return true;
+}
+
+/* Shows the oldest byte and leaves it; false if there is none. */
+static inline bool ring_peek(const struct ring *ring, char *byte)
+{
+    if (ring_used(ring) == 0)
+        return false;
+    *byte = ring->buffer[ring->head & (ring->size - 1)];
     return true;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * A piece of text that belongs to somebody else: not terminated, not copied. Configuration values and module names
- * are slices of the modules that the boot loader left in memory.
+ * A piece of text that belongs to somebody else: not terminated, not copied. Configuration values and module
+ * names are slices of the modules that the boot loader left in memory.
  */
 #include "lib/string.h"
 #include "lib/types.h"
@@ -12,7 +12,7 @@ struct slice {
     size_t length;
 };
 
-#define SLICE(literal) ((struct slice){(literal), sizeof(literal) - 1})
+#define SLICE(literal)     ((struct slice){(literal), sizeof(literal) - 1})
 
 /* For printf's %.*s. */
 #define SLICE_ARGUMENTS(s) (int)(s).length, (s).start

@@ -21,36 +21,40 @@ typedef struct {
     uint64_t value;
 } hpa_t;
 
-#define GLA(v) ((gla_t){(v)})
-#define GPA(v) ((gpa_t){(v)})
-#define HPA(v) ((hpa_t){(v)})
+#define GLA(v)                ((gla_t){(v)})
+#define GPA(v)                ((gpa_t){(v)})
+#define HPA(v)                ((hpa_t){(v)})
 
 /* The result must be looked at. */
-#define __must_check        __attribute__((warn_unused_result))
+#define __must_check          __attribute__((warn_unused_result))
 #define __printf_format(f, a) __attribute__((format(printf, f, a)))
-#define __noreturn          __attribute__((noreturn))
-#define __packed            __attribute__((packed))
-#define __aligned(n)        __attribute__((aligned(n)))
-#define __unused            __attribute__((unused))
+#ifndef __always_inline
+#define __always_inline inline __attribute__((always_inline))
+#endif
+#define __noinline                          __attribute__((noinline))
+#define __noreturn                          __attribute__((noreturn))
+#define __packed                            __attribute__((packed))
+#define __aligned(n)                        __attribute__((aligned(n)))
+#define __unused                            __attribute__((unused))
 
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x)                           __builtin_expect(!!(x), 1)
+#define unlikely(x)                         __builtin_expect(!!(x), 0)
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_SIZE(a)                       (sizeof(a) / sizeof((a)[0]))
 
 /* The struct of type `type` whose member `member` is at `pointer`. */
-#define container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
-#define BIT(n) (1ULL << (n))
+#define BIT(n)                              (1ULL << (n))
 
-#define KIB(n) ((uint64_t)(n) << 10)
-#define MIB(n) ((uint64_t)(n) << 20)
-#define GIB(n) ((uint64_t)(n) << 30)
+#define KIB(n)                              ((uint64_t)(n) << 10)
+#define MIB(n)                              ((uint64_t)(n) << 20)
+#define GIB(n)                              ((uint64_t)(n) << 30)
 
-#define PAGE_SHIFT    12
-#define PAGE_SIZE     4096UL
-#define PAGE_SHIFT_2M 21
-#define PAGE_SHIFT_1G 30
+#define PAGE_SHIFT                          12
+#define PAGE_SIZE                           4096UL
+#define PAGE_SHIFT_2M                       21
+#define PAGE_SHIFT_1G                       30
 
 /* `alignment` is a power of two. The caller sees to it that aligning up does not wrap. */
 static inline uint64_t align_down(uint64_t value, uint64_t alignment)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * The configuration: one text file that says how the machine is divided. The same parser runs in the hypervisor
- * and, compiled for the host, in `umbra check`. It allocates nothing; every value is a slice of the text, which
- * must live as long as the struct.
+ * The configuration: one text file that says how the machine is divided. The same parser runs in the
+ * hypervisor and, compiled for the host, in `umbra check`. It allocates nothing; every value is a slice of
+ * the text, which must live as long as the struct.
  */
 #include "lib/slice.h"
 #include "lib/types.h"
@@ -11,7 +11,11 @@
 #define CONFIG_PARTITIONS_MAX 16
 #define CONFIG_MODULES_MAX    16
 #define CONFIG_POLICIES_MAX   8
-#define CONFIG_REASON_MAX     160
+#define CONFIG_REASON_MAX     224
+#define CONFIG_NAME_MAX       31        /* characters of a partition's name */
+#define CONFIG_MEMORY_MIN     MIB(1)    /* of a partition */
+#define CONFIG_MEMORY_UNIT    PAGE_SIZE /* a partition's memory is a multiple of it */
+#define CONFIG_VCPUS_MAX      32
 
 /* Where something stands in the text; both count from 1, columns in bytes. */
 struct config_place {
@@ -36,29 +40,33 @@ enum config_on_stop {
 struct config_file {
     struct slice path;
     struct slice arguments;
-    struct config_place place;
+    struct config_place place; /* of the path */
 };
 
+/* Line 0 stands for a value that was not given, or not a good one; the value itself is then the default. */
 struct config_partition {
     struct slice name;
-    struct config_place place;
-    uint64_t memory; /* bytes */
+    struct config_place place; /* of the name */
+    uint64_t memory;           /* bytes; 0 if none was given that makes sense */
+    struct config_place memory_place;
     unsigned vcpus;
     enum config_boot boot;
+    struct config_place boot_place;
     struct config_file kernel;
     struct config_file initrd;
     struct config_file modules[CONFIG_MODULES_MAX];
     unsigned module_count;
     struct slice cmdline;
+    struct config_place cmdline_place;
     bool console_uart;
     enum config_on_stop on_stop;
     uint8_t policies[CONFIG_POLICIES_MAX]; /* per row of the policy key table: index of the chosen value */
     bool refused;                          /* at least one error stands against it */
-    char reason[CONFIG_REASON_MAX];        /* the first of them, terminated */
+    char reason[CONFIG_REASON_MAX];        /* the first of them reported, terminated */
 };
 
 struct config {
-    uint16_t console_port; /* 0: none */
+    uint16_t console_port; /* COM1 unless the text says otherwise */
     uint32_t console_baud;
     char escape; /* the control character, e.g. 1 for ^A */
     struct config_partition partitions[CONFIG_PARTITIONS_MAX];
@@ -67,7 +75,8 @@ struct config {
 
 /*
  * A key `policy.NAME` of a partition, handed in by whoever owns the policy, so that the parser knows none:
- * values[0] is the default. The table ends with a row whose name is NULL.
+ * values[0] is the default. The table ends with a row whose name is NULL, at the latest after
+ * CONFIG_POLICIES_MAX others.
  */
 struct config_policy_key {
     const char *name;
@@ -86,15 +95,26 @@ struct config_files {
 };
 
 /*
- * Parses `text` into `config`. Every error is reported with its place, and those in a partition's section also
- * mark that partition refused; parsing goes on after each. Returns the number of errors.
+ * Parses `text` into `config`. Every error is reported with its place, and those in a partition's section
+ * also mark that partition refused; parsing goes on after each. Returns the number of errors. They come in
+ * the order in which they are found: what can be said only about a section as a whole comes at its end.
+ *
+ * The text: sections `[umbra]` and `[partition NAME]`, lines `key = value`. A `#` at the start of a line or
+ * after white space begins a comment. A value that begins with a double quote ends at the next one and is
+ * what stands between them, comment signs and outer white space included; there are no escapes. Lines end in
+ * LF or CR LF; a UTF-8 byte-order mark in front is skipped. Outside comments only printable ASCII and tabs
+ * may stand.
+ *
+ * With no text at all (`length` 0), `config` gets the defaults. Start-up only; uses about 3 KiB of stack.
  */
 unsigned config_parse(struct config *config, const char *text, size_t length,
                       const struct config_policy_key *policies, struct config_reporter *reporter);
 
 /*
- * Checks what the text alone cannot tell: that each file is there and is what `boot` says, and that the partitions
- * not refused so far fit together into `memory` bytes (0: unknown, not checked). Same reporting as config_parse.
+ * Checks what the text alone cannot tell: that each file is there and is what `boot` says, that kernel and
+ * files fit into the partition's memory, and that the partitions not refused fit together into `memory` bytes
+ * (0: unknown, not checked), given to them in their order. Refused partitions are checked as well, but use no
+ * memory. Same reporting as config_parse. `files` and `reporter` are borrowed for the call. Start-up only.
  */
 unsigned config_check(struct config *config, struct config_files *files, uint64_t memory,
                       struct config_reporter *reporter);

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * Data that each processor has of its own. A room declares its variables with PERCPU; the linker collects
+ * them in one section, all zero at start. Processor 0 uses the section itself, every other one a zeroed copy,
+ * and GS holds the distance from the section to the copy.
+ */
+#include "lib/types.h"
+
+#define PERCPU             __attribute__((section(".bss.percpu")))
+
+/* This processor's `variable`, as an lvalue. */
+#define this_cpu(variable) (*(__typeof__(variable) __seg_gs *)(uintptr_t) & (variable))
+
+/* Distance from the section to this processor's copy (its GS base), and the processor's number from 0. */
+extern uint64_t percpu_offset;
+extern unsigned percpu_number;
+
+/* The ordinary address of this processor's `variable`. */
+#define this_cpu_pointer(variable)                                                                           \
+    ((__typeof__(variable) *)((uintptr_t) & (variable) + this_cpu(percpu_offset)))

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * What happens when Umbra itself is interrupted: an exception is a panic (but for a guarded MSR access), an
+ * NMI is noted, an external interrupt goes to the handler of its vector. Interrupts that arrive while a guest
+ * runs come to the same handlers from the exit (core/exits).
+ */
+#include "lib/types.h"
+
+#define TRAP_STUB_SIZE 16
+
+/* 256 entry points of TRAP_STUB_SIZE bytes each. */
+extern const char trap_stubs[];
+
+/* As trap.S leaves it on the stack. */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;
+    uint64_t vector;
+    uint64_t error_code;
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+/* From trap.S only. */
+void trap_handle(struct trap_frame *frame);
+
+/* Makes `handler` the one of an external-interrupt vector (32-255). Start-up only. */
+void trap_set_handler(uint8_t vector, void (*handler)(void));
+
+/* Runs the handler of `vector`; an interrupt that nobody handles is counted. Interrupts off. */
+void trap_dispatch(uint8_t vector);
+
+/* NMIs that arrived while Umbra ran on this processor, since the last call. */
+unsigned trap_take_nmis(void);
+
+/* RDMSR that answers false instead of faulting, when the processor has no such MSR. */
+bool trap_rdmsr_safe(uint32_t msr, uint64_t *value) __must_check;

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * What is done about each exit, one function a reason, found by one table. A handler leaves the vCPU ready
+ * for its next entry, or asks for something with partition_request, partition_crash or run_interrupt_slice.
+ * Called by core/run.c with the vCPU's VMCS current.
+ */
+#include "core/partition.h"
+
+typedef void exit_handler(struct partition_vcpu *v);
+
+/* Indexed by basic exit reason; every reason has its row. */
+extern exit_handler *const exit_handlers[EXIT_REASON_COUNT];
+
+/* An exit whose `reason` has more than a basic reason that is known: the entry failed late, or a flag is set. */
+void exit_flagged(struct partition_vcpu *v, uint32_t reason);
+
+/* VMLAUNCH or VMRESUME failed: bad controls or host state. */
+void exit_instruction_failure(struct partition_vcpu *v);
+
+exit_handler exit_cpuid, exit_cr_access, exit_ept_misconfiguration, exit_ept_violation, exit_events_changed,
+    exit_exception_or_nmi, exit_external_interrupt, exit_general_protection, exit_halt, exit_io, exit_nothing,
+    exit_rdmsr, exit_skip, exit_task_switch, exit_triple_fault, exit_undefined_opcode, exit_unexpected,
+    exit_wrmsr, exit_xsetbv;
+
+/* The guest gets an exception; a triple fault crashes it. */
+void exit_inject(struct partition_vcpu *v, uint8_t vector);
+void exit_inject_error(struct partition_vcpu *v, uint8_t vector, uint32_t error_code);
+
+/* The guest gets a page fault at `address`. */
+void exit_inject_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code);

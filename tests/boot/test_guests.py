@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+Each guest of tests/guests bare and in a partition: the same rows, but for those that tests/guests/differences.txt declares. Fails
+when a partition's processor or board does anything else than the bare one.
+"""
+import pytest
+
+from tests.boot import bare, compare, conf
+from tests.boot.machine import BUILD, ROOT
+
+NAMES = sorted(path.stem for path in (ROOT / "tests" / "guests").glob("*.c") if path.stem not in ("hostile", "bench_exits"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_as_bare(machine, tmp_path, name):
+    expected = bare.run(BUILD / "tests" / "guests" / f"{name}.elf")
+    machine.boot(conf.write(tmp_path, guest=conf.guest(name, on_stop="poweroff")), "--on", "bochs")
+    assert machine.wait_end() == 0
+    result = compare.rows(expected.text, machine.before)
+    assert result.differences == []
+    print(f"{name}: {result.count} rows, {result.declared} declared different")

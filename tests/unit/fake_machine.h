@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * A machine for the exit handlers: a recorded Skylake-X in the place of the processor, plain memory as its
+ * frames, and one partition on it that the production code built, at its first instruction. A test brings
+ * about exits and looks at what the next entry would find. Include after <cmocka.h>, in one file of a
+ * program.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/x86/descriptor.h"
+#include "arch/x86/percpu.h"
+#include "arch/x86/trap.h"
+#include "core/exits/exits.h"
+#include "core/partition_build.h"
+#include "core/policy_keys.h"
+#include "core/run.h"
+#include "mm/physmap.h"
+#include "tests/unit/fake_vmcs.h"
+#include "tests/unit/processors.h"
+
+#define GUEST_MEMORY MIB(8)
+#define GUEST_RIP    0x100000
+#define GUEST_RSP    0x40003 /* also the value of a control register */
+#define HOST_TSC_HZ  3500000000ULL
+#define HOST_TSC     1000000000ULL /* when the partition started */
+
+/* ---- The processor ------------------------------------------------------------------------------------ */
+
+static struct {
+    uint64_t cr2;
+    uint64_t dr[4], dr6;
+    uint64_t xcr0;
+    uint64_t tsc;
+    unsigned nmis;       /* handed to Umbra's own handler */
+    unsigned dispatched; /* vector of the last external interrupt */
+    unsigned slice_ends;
+} fake_cpu;
+
+struct cpuid_registers cpu_cpuid(uint32_t leaf, uint32_t subleaf)
+{
+    return processor_cpuid(leaf, subleaf);
+}
+
+uint64_t cpu_rdtsc(void)
+{
+    return fake_cpu.tsc;
+}
+
+/* Only host state is made of these. */
+uint64_t cpu_rdmsr(uint32_t msr)
+{
+    (void)msr;
+    return 0;
+}
+
+bool trap_rdmsr_safe(uint32_t msr, uint64_t *value)
+{
+    *value = 0x5a00000000ULL + msr;
+    return msr == MSR_IA32_PLATFORM_ID;
+}
+
+uint64_t cpu_read_cr0(void)
+{
+    return 0;
+}
+
+uint64_t cpu_read_cr3(void)
+{
+    return 0;
+}
+
+uint64_t cpu_read_cr4(void)
+{
+    return 0;
+}
+
+void cpu_write_cr2(uint64_t value)
+{
+    fake_cpu.cr2 = value;
+}
+
+uint64_t cpu_read_dr0(void)
+{
+    return fake_cpu.dr[0];
+}
+
+uint64_t cpu_read_dr1(void)
+{
+    return fake_cpu.dr[1];
+}
+
+uint64_t cpu_read_dr2(void)
+{
+    return fake_cpu.dr[2];
+}
+
+uint64_t cpu_read_dr3(void)
+{
+    return fake_cpu.dr[3];
+}
+
+uint64_t cpu_read_dr6(void)
+{
+    return fake_cpu.dr6;
+}
+
+void cpu_write_dr6(uint64_t value)
+{
+    fake_cpu.dr6 = value;
+}
+
+uint64_t cpu_xgetbv(uint32_t index)
+{
+    assert_int_equal(index, 0);
+    return fake_cpu.xcr0;
+}
+
+void cpu_xsetbv(uint32_t index, uint64_t value)
+{
+    assert_int_equal(index, 0);
+    fake_cpu.xcr0 = value;
+}
+
+void cpu_handle_nmi(void)
+{
+    fake_cpu.nmis++;
+}
+
+void trap_dispatch(uint8_t vector)
+{
+    fake_cpu.dispatched = vector;
+}
+
+uint64_t percpu_offset;
+
+uint64_t descriptor_gdt_base(void)
+{
+    return 0;
+}
+
+uint64_t descriptor_idt_base(void)
+{
+    return 0;
+}
+
+uint64_t descriptor_tss_base(void)
+{
+    return 0;
+}
+
+void vcpu_state_reset(struct vcpu_state *state)
+{
+    *state = (struct vcpu_state){.xsave_area = state->xsave_area, .dr6 = X86_DR6_INIT, .xcr0 = X86_XCR0_X87};
+}
+
+void vcpu_state_save(struct vcpu_state *state)
+{
+    (void)state;
+}
+
+void vcpu_state_load(const struct vcpu_state *state)
+{
+    fake_cpu.cr2 = state->cr2;
+    fake_cpu.dr6 = state->dr6;
+    fake_cpu.xcr0 = state->xcr0;
+}
+
+extern const char vcpu_exit[1];
+const char vcpu_exit[1];
+
+/* ---- The run loop's part ------------------------------------------------------------------------------ */
+
+void run_add(struct partition_vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void run_remove(struct partition_vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+void run_interrupt_slice(void)
+{
+    fake_cpu.slice_ends++;
+}
+
+void run_power_off(void)
+{
+    fail();
+    abort();
+}
+
+/* ---- The partition ------------------------------------------------------------------------------------ */
+
+static struct partition *partition;
+static struct partition_vcpu *guest;
+static char guest_console[256];
+
+static void machine_console_write(unsigned number, char byte)
+{
+    size_t length = strlen(guest_console);
+
+    (void)number;
+    if (length < sizeof(guest_console) - 1)
+        guest_console[length] = byte;
+}
+
+static int64_t machine_wall_clock(void)
+{
+    return 0;
+}
+
+static void machine_wake(struct partition_vcpu *vcpu)
+{
+    (void)vcpu;
+}
+
+/* Builds the partition anew, at GUEST_RIP in `mode`; `tpr`: enum core_policy_tpr. */
+static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
+{
+    static const struct vmx_msr_ops msr_ops = {processor_rdmsr, processor_cpuid};
+    static struct config config;
+    static struct frame_extent extents[16];
+    static struct frame_pool pool;
+    static void *memory;
+    const uint64_t size = MIB(16);
+    struct partition_machine machine = {
+        .frames = &pool,
+        .tsc_hz = HOST_TSC_HZ,
+        .wall_clock = machine_wall_clock,
+        .console_write = machine_console_write,
+        .wake = machine_wake,
+        .vtlb_hardware = {.pages_2m = true},
+    };
+    const struct vcpu_start start = {.mode = mode,
+                                     .rip = GUEST_RIP,
+                                     .rsp = GUEST_RSP,
+                                     .cr3 = 0x10000,
+                                     .code_selector = 8,
+                                     .data_selector = 16};
+
+    memset(&fake_vmcs, 0, sizeof(fake_vmcs));
+    memset(&fake_cpu, 0, sizeof(fake_cpu));
+    memset(guest_console, 0, sizeof(guest_console));
+    fake_cpu.tsc = HOST_TSC;
+    processor = &processors[SKYLAKE_X];
+    vmx_capabilities_read(&machine.capabilities, &msr_ops);
+
+    if (memory == NULL)
+        memory = aligned_alloc(MIB(2), size);
+    assert_non_null(memory);
+    memset(memory, 0, size);
+    frame_pool_init(&pool, extents, ARRAY_SIZE(extents), NULL);
+    assert_int_equal(frame_pool_add(&pool, physmap_address(memory), size, FRAME_OWNER_FREE), 0);
+
+    config.partition_count = 1;
+    config.partitions[0] = (struct config_partition){
+        .name = SLICE("guest"), .memory = GUEST_MEMORY, .vcpus = 1, .console_uart = true};
+    config.partitions[0].policies[CORE_POLICY_TPR] = tpr;
+    partition_set_machine(&machine);
+    partition_build_all(&config);
+    partition = partition_at(0);
+    assert_string_equal(partition->reason, "");
+    assert_int_equal(partition->state, PARTITION_STOPPED);
+    partition->state = PARTITION_RUNNING;
+    partition->tsc_offset = 0 - HOST_TSC;
+    guest = &partition->vcpus[0];
+    partition_vcpu_reset(guest);
+    vcpu_start(&guest->vcpu, &start);
+    partition_vcpu_apply_tsc(guest);
+}
+
+static __unused int start_32(void **state)
+{
+    (void)state;
+    build_guest(VCPU_START_PROTECTED_32, CORE_POLICY_TPR_SHADOWING);
+    return 0;
+}
+
+/* ---- Guest memory ------------------------------------------------------------------------------------- */
+
+static inline void guest_put(uint64_t gpa, const void *from, size_t size)
+{
+    assert_int_equal(guest_memory_write(&partition->memory_chain, GPA(gpa), from, size, NULL), 0);
+}
+
+static inline void guest_put64(uint64_t gpa, uint64_t value)
+{
+    guest_put(gpa, &value, sizeof(value));
+}
+
+static __unused void guest_take(uint64_t gpa, void *to, size_t size)
+{
+    assert_int_equal(guest_memory_read(&partition->memory_chain, GPA(gpa), to, size, NULL), 0);
+}
+
+/*
+ * The tables that CR3 of the 64-bit start points to: the first 2 MiB in pages of 4 KiB, the other RAM in ones
+ * of 2 MiB, the devices from 3 GiB in one of 1 GiB; all for supervisor and user.
+ */
+#define GUEST_TABLES 0x10000ULL
+
+static __unused int start_64(void **state)
+{
+    const uint64_t table = 0x7, large = 0x87;
+
+    (void)state;
+    build_guest(VCPU_START_LONG_64, CORE_POLICY_TPR_SHADOWING);
+    guest_put64(GUEST_TABLES, (GUEST_TABLES + 0x1000) | table);
+    guest_put64(GUEST_TABLES + 0x1000, (GUEST_TABLES + 0x2000) | table);
+    guest_put64(GUEST_TABLES + 0x1000 + 3 * 8, GIB(3) | large);
+    guest_put64(GUEST_TABLES + 0x2000, (GUEST_TABLES + 0x3000) | table);
+    for (uint64_t i = 1; i < GUEST_MEMORY / MIB(2); i++)
+        guest_put64(GUEST_TABLES + 0x2000 + i * 8, i * MIB(2) | large);
+    for (uint64_t i = 0; i < 512; i++)
+        guest_put64(GUEST_TABLES + 0x3000 + i * 8, i * PAGE_SIZE | table);
+    return 0;
+}
+
+/* Takes the page of `address` (below 2 MiB) out of them. */
+static __unused void guest_unmap(uint64_t address)
+{
+    guest_put64(GUEST_TABLES + 0x3000 + address / PAGE_SIZE * 8, 0);
+}
+
+/* ---- Exits -------------------------------------------------------------------------------------------- */
+
+/* The last that the run loop does before it enters, and what the processor checks then. */
+static inline void prepare_entry(void)
+{
+    const struct lapic *lapic = &partition->platform.lapics[0];
+
+    vcpu_events_before_entry(&guest->vcpu);
+    fake_check_entry();
+    /* SDM vol. 3, "VM-execution control fields": the threshold is not above the TPR. */
+    if (vmx_controls_have(&guest->vcpu.controls, VMX_WORD_PRIMARY, VMX_PRIMARY_TPR_SHADOW))
+        assert_true(fake_get(VMCS_TPR_THRESHOLD) <= lapic_cr8_read(lapic));
+}
+
+/* The guest runs until it exits so. What else it and the exit did, a test says by fake_set before handle().
+ */
+static inline void run_to_exit(unsigned reason, uint64_t qualification, unsigned length)
+{
+    prepare_entry();
+    fake_set(VMCS_EXIT_REASON, reason);
+    fake_set(VMCS_EXIT_QUALIFICATION, qualification);
+    fake_set(VMCS_EXIT_INSTRUCTION_LENGTH, length);
+    fake_set(VMCS_IDT_VECTORING_INFO, 0);
+}
+
+/* What the run loop does with it. */
+static inline void handle(void)
+{
+    assert_int_equal(vcpu_run(&guest->vcpu, 0), VCPU_RAN);
+    vcpu_events_after_exit(&guest->vcpu);
+    if (fake_get(VMCS_EXIT_REASON) < EXIT_REASON_COUNT)
+        exit_handlers[fake_get(VMCS_EXIT_REASON)](guest);
+    else
+        exit_flagged(guest, (uint32_t)fake_get(VMCS_EXIT_REASON));
+}
+
+static inline void take_exit(unsigned reason, uint64_t qualification, unsigned length)
+{
+    run_to_exit(reason, qualification, length);
+    handle();
+}
+
+/* What the next entry injects. */
+static inline uint32_t next_injection(void)
+{
+    prepare_entry();
+    return fake_injection();
+}
+
+/* Everything that an instruction could change. */
+struct guest_snapshot {
+    uint64_t fields[VMCS_FIELD_COUNT];
+    uint64_t registers[VCPU_REGISTERS];
+    struct partition_msrs msrs;
+    uint64_t apic_base, deadline, cr2, xcr0;
+};
+
+static struct guest_snapshot snapshot;
+
+static inline void take_snapshot(struct guest_snapshot *s)
+{
+    memset(s, 0, sizeof(*s));
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        enum vmcs_class class = vmcs_field_class(vmcs_field_at(i));
+        bool of_entry = i == VMCS_INDEX_ENTRY_INTERRUPTION_INFO || i == VMCS_INDEX_ENTRY_EXCEPTION_ERROR_CODE;
+        if (class != VMCS_CLASS_INFORMATION && !of_entry)
+            s->fields[i] = fake_vmcs.values[i];
+    }
+    s->fields[VMCS_INDEX_GUEST_RFLAGS] &= ~(uint64_t)X86_RFLAGS_RF;
+    memcpy(s->registers, guest->vcpu.registers, sizeof(s->registers));
+    s->registers[VCPU_RSP] = 0; /* in the VMCS */
+    s->msrs = guest->msrs;
+    s->apic_base = partition->platform.lapics[0].base;
+    s->deadline = partition->platform.lapics[0].deadline;
+    s->cr2 = fake_cpu.cr2;
+    s->xcr0 = fake_cpu.xcr0;
+}
+
+/* The guest gets fault `vector` with `error_code`, and nothing else has changed since `snapshot`. */
+static inline void assert_fault(unsigned vector, uint32_t error_code)
+{
+    struct guest_snapshot now;
+    uint32_t information = next_injection();
+
+    assert_int_equal(information & ~(uint32_t)BIT(11), BIT(31) | 3 << 8 | vector);
+    if (information & BIT(11))
+        assert_int_equal(fake_get(VMCS_ENTRY_EXCEPTION_ERROR_CODE), error_code);
+    take_snapshot(&now);
+    if (vector == X86_VECTOR_PF)
+        now.cr2 = snapshot.cr2;
+    assert_memory_equal(now.fields, snapshot.fields, sizeof(now.fields));
+    assert_memory_equal(now.registers, snapshot.registers, sizeof(now.registers));
+    assert_memory_equal(&now.msrs, &snapshot.msrs, sizeof(now.msrs));
+    assert_memory_equal(&now, &snapshot, sizeof(now));
+}
+
+/* The instruction was executed: the guest goes on at `rip`, without an event. */
+static inline void assert_done(uint64_t rip)
+{
+    assert_int_equal(partition->request, PARTITION_REQUEST_NONE);
+    assert_int_equal(next_injection(), 0);
+    assert_int_equal(fake_get(VMCS_GUEST_RIP), rip);
+}
+
+/* The partition ends with a reason that has `text` in it. */
+static inline void assert_crashed(const char *text)
+{
+    assert_int_equal(partition->request, PARTITION_REQUEST_CRASH);
+    assert_non_null(strstr(partition->reason, text));
+    assert_true(fake_cpu.slice_ends > 0);
+}

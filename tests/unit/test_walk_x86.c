@@ -1,0 +1,671 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * mm/walk_x86.c and the x86 paging formats against a second walker, plain and slow, written here from the
+ * SDM's prose: every mix of the rights bits of the last two levels, a reserved bit and D, of WP, SMEP, SMAP,
+ * NXE and EFLAGS.AC, and of kinds of access, in every paging mode and page size; the other bits at random.
+ * Fails when an access is judged otherwise, an error code, address, right or memory type differs, or an entry
+ * is changed in another way than A and D demand.
+ */
+#include "mm/walk_x86.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mm/p2m.h"
+
+#define OWNER       FRAME_OWNER_PARTITION
+#define GUEST_PAGES 16
+#define GUEST_SIZE  (GUEST_PAGES * PAGE_SIZE)
+
+static uint64_t random_state = 0xda3e39cb94b95bdb;
+
+static uint64_t random_bits(void)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state * 0x2545f4914f6cdd1d;
+}
+
+static uint64_t random_below(uint64_t limit)
+{
+    return (random_bits() >> 11) % limit;
+}
+
+/* ---- A guest: a few pages that its tables lie in ---- */
+
+struct guest {
+    unsigned char *memory;
+    struct frame_extent extents[4];
+    struct frame_pool pool;
+    struct p2m_region regions[4];
+    struct p2m p2m;
+    struct stage_chain chain;
+    struct walk_x86 walk;
+};
+
+static struct guest *make_guest(void)
+{
+    struct guest *guest = calloc(1, sizeof(*guest));
+
+    assert_non_null(guest);
+    guest->memory = aligned_alloc(PAGE_SIZE, GUEST_SIZE);
+    assert_non_null(guest->memory);
+    memset(guest->memory, 0, GUEST_SIZE);
+
+    hpa_t base = HPA((uint64_t)(uintptr_t)guest->memory);
+    frame_pool_init(&guest->pool, guest->extents, ARRAY_SIZE(guest->extents), NULL);
+    assert_int_equal(frame_pool_add(&guest->pool, base, GUEST_SIZE, FRAME_OWNER_FREE), 0);
+    assert_int_equal(frame_claim(&guest->pool, base, GUEST_SIZE, OWNER), 0);
+    p2m_init(&guest->p2m, guest->regions, ARRAY_SIZE(guest->regions), &guest->pool, OWNER);
+    /* The last page is read-only memory. */
+    struct p2m_region ram = {GPA(0), base, GUEST_SIZE - PAGE_SIZE, PAGING_READ | PAGING_WRITE,
+                             MEMORY_TYPE_WB};
+    struct p2m_region rom = {GPA(GUEST_SIZE - PAGE_SIZE), HPA(base.value + GUEST_SIZE - PAGE_SIZE), PAGE_SIZE,
+                             PAGING_READ, MEMORY_TYPE_WB};
+    assert_int_equal(p2m_add(&guest->p2m, &ram), 0);
+    assert_int_equal(p2m_add(&guest->p2m, &rom), 0);
+    guest->chain = (struct stage_chain){.stages = {&guest->p2m.stage}, .count = 1};
+    walk_x86_init(&guest->walk, &guest->chain);
+    return guest;
+}
+
+static void free_guest(struct guest *guest)
+{
+    free(guest->memory);
+    free(guest);
+}
+
+/* ---- The second walker ---- */
+
+enum mode { MODE_32, MODE_32_PSE, MODE_PAE, MODE_4_LEVEL, MODE_5_LEVEL, MODES };
+
+/* One case: registers, the entries on the path by level ([1] is the page table's), and the access. */
+struct setup {
+    enum mode mode;
+    bool wp, smep, smap, nxe, pke, pge, gigabyte;
+    unsigned physical_bits;
+    uint32_t pkru;
+    uint64_t pat;
+    uint64_t entry[6];
+    unsigned levels;
+    uint64_t linear;
+    bool write, fetch, user, implicit, ac;
+};
+
+struct verdict {
+    bool fault;
+    unsigned error;
+    unsigned leaf; /* level of the entry that maps the page */
+    uint64_t physical;
+    unsigned shift;
+    unsigned rights;
+    unsigned memory_type;
+    bool global;
+    uint64_t after[6]; /* the entries */
+};
+
+static bool bit(uint64_t value, unsigned n)
+{
+    return (value >> n & 1) != 0;
+}
+
+/* Bits `high` down to `low`, both included, as the SDM writes them. */
+static uint64_t bits(uint64_t value, unsigned high, unsigned low)
+{
+    return high < low ? 0 : (value >> low) & (~0ULL >> (63 - (high - low)));
+}
+
+/* Whether the entry of `level` maps a page. */
+static bool is_leaf(const struct setup *s, unsigned level)
+{
+    uint64_t e = s->entry[level];
+
+    switch (level) {
+    case 1:
+        return true;
+    case 2:
+        return bit(e, 7) && s->mode != MODE_32; /* CR4.PSE = 0 ignores it */
+    case 3:
+        return bit(e, 7) && s->mode >= MODE_4_LEVEL && s->gigabyte;
+    default:
+        return false;
+    }
+}
+
+/* SDM vol. 3, the figures of each mode's entries: bits that are marked reserved, or lie above MAXPHYADDR. */
+static bool has_reserved(const struct setup *s, unsigned level)
+{
+    uint64_t e = s->entry[level];
+    unsigned m = s->physical_bits;
+    bool leaf = is_leaf(s, level);
+
+    if (s->mode <= MODE_32_PSE) {
+        if (level != 2 || !leaf)
+            return false;
+        if (m >= 40)
+            return bit(e, 21);
+        return bits(e, 21, m - 19) != 0;
+    }
+    if (bits(e, 51, m) != 0)
+        return true;
+    if (!s->nxe && bit(e, 63))
+        return true;
+    if (s->mode == MODE_PAE && bits(e, 62, 52) != 0)
+        return true;
+    switch (level) {
+    case 5:
+    case 4:
+        return bit(e, 7);
+    case 3:
+        return bit(e, 7) && (!leaf || bits(e, 29, 13) != 0);
+    case 2:
+        return leaf && bits(e, 20, 13) != 0;
+    default:
+        return false;
+    }
+}
+
+static struct verdict judge(const struct setup *s)
+{
+    struct verdict v = {0};
+    bool wide = s->mode >= MODE_PAE;
+    bool nx_counts = wide && s->nxe;
+    bool user_mode = s->user && !s->implicit;
+    bool all_user = true, all_write = true, any_nx = false, key_violation = false;
+    unsigned level = s->levels;
+
+    memcpy(v.after, s->entry, sizeof(v.after));
+    v.error = (s->write ? 2 : 0) | (user_mode ? 4 : 0) | (s->fetch && (s->smep || nx_counts) ? 16 : 0);
+    if (s->mode == MODE_PAE) {
+        if (!bit(s->entry[3], 0)) {
+            v.fault = true;
+            return v;
+        }
+        level = 2;
+    }
+    unsigned top = level;
+    for (;; level--) {
+        uint64_t e = s->entry[level];
+        if (!bit(e, 0)) {
+            v.fault = true;
+            return v;
+        }
+        if (has_reserved(s, level)) {
+            v.fault = true;
+            v.error |= 1 | 8;
+            return v;
+        }
+        if (!bit(e, 1))
+            all_write = false;
+        if (!bit(e, 2))
+            all_user = false;
+        if (nx_counts && bit(e, 63))
+            any_nx = true;
+        if (is_leaf(s, level))
+            break;
+    }
+    v.leaf = level;
+    uint64_t e = s->entry[level];
+
+    bool allowed;
+    if (user_mode) {
+        allowed = all_user && (!s->write || all_write) && (!s->fetch || !any_nx);
+    } else if (s->fetch) {
+        allowed = !any_nx && !(s->smep && all_user);
+    } else {
+        bool smap_allows = !all_user || !s->smap || (s->ac && !s->implicit);
+        allowed = smap_allows && (!s->write || !s->wp || all_write);
+    }
+    if (s->pke && s->mode >= MODE_4_LEVEL && all_user && !s->fetch) {
+        unsigned key = (unsigned)bits(e, 62, 59);
+        bool access_disable = bit(s->pkru, 2 * key), write_disable = bit(s->pkru, 2 * key + 1);
+        key_violation = access_disable || (write_disable && s->write && (user_mode || s->wp));
+    }
+    if (!allowed || key_violation) {
+        v.fault = true;
+        v.error |= 1 | (key_violation ? 32 : 0);
+        return v;
+    }
+
+    for (unsigned l = top; l >= v.leaf; l--)
+        v.after[l] |= 0x20;
+    if (s->write)
+        v.after[v.leaf] |= 0x40;
+
+    if (!wide) {
+        v.shift = level == 2 ? 22 : 12;
+        v.physical = level == 2 ? bits(e, 31, 22) << 22 | bits(e, 20, 13) << 32 | bits(s->linear, 21, 0)
+                                : bits(e, 31, 12) << 12 | bits(s->linear, 11, 0);
+    } else {
+        v.shift = 3 + 9 * level;
+        v.physical = bits(e, 51, v.shift) << v.shift | bits(s->linear, v.shift - 1, 0);
+    }
+    v.memory_type = s->pat >> (8 * (bit(e, 3) + 2 * bit(e, 4) + 4 * bit(e, level == 1 ? 7 : 12))) & 7;
+    v.global = s->pge && bit(e, 8);
+    v.rights = PAGING_READ | (all_user ? PAGING_USER : 0) | (any_nx ? 0 : PAGING_EXECUTE);
+    if (all_write && bit(v.after[v.leaf], 6))
+        v.rights |= PAGING_WRITE;
+    if (s->write && !all_write) {
+        v.rights = (v.rights | PAGING_WRITE) & ~PAGING_USER;
+        if (s->smep && all_user)
+            v.rights &= ~PAGING_EXECUTE;
+    }
+    return v;
+}
+
+/* ---- Both on the same ---- */
+
+/* Tables are at 0x2000 for the top level, 0x3000 for the next and so on. */
+static uint64_t table_of_level(const struct setup *s, unsigned level)
+{
+    return 0x2000 + (uint64_t)(s->levels - level) * 0x1000;
+}
+
+static void *place_of_entry(const struct guest *guest, const struct setup *s, unsigned level)
+{
+    uint64_t table = table_of_level(s, level);
+
+    if (s->mode <= MODE_32_PSE)
+        return guest->memory + table + 4 * bits(s->linear, level == 2 ? 31 : 21, level == 2 ? 22 : 12);
+    if (s->mode == MODE_PAE && level == 3)
+        return guest->memory + table + 8 * bits(s->linear, 31, 30);
+    return guest->memory + table + 8 * bits(s->linear, 11 + 9 * level, 3 + 9 * level);
+}
+
+static void load_registers(struct guest *guest, const struct setup *s)
+{
+    struct walk_x86_registers r = {
+        .cr0 = 1ULL << 31 | 1 | (s->wp ? 1ULL << 16 : 0),
+        .cr3 = 0x2000,
+        .cr4 = (s->mode == MODE_32_PSE || (s->mode >= MODE_PAE && bit(s->linear, 12)) ? 1ULL << 4 : 0) |
+               (s->mode >= MODE_PAE ? 1ULL << 5 : 0) | (s->pge ? 1ULL << 7 : 0) |
+               (s->mode == MODE_5_LEVEL ? 1ULL << 12 : 0) | (s->smep ? 1ULL << 20 : 0) |
+               (s->smap ? 1ULL << 21 : 0) | (s->pke ? 1ULL << 22 : 0),
+        .efer = (s->mode >= MODE_4_LEVEL ? 1ULL << 10 | 1ULL << 8 : 0) | (s->nxe ? 1ULL << 11 : 0),
+        .pat = s->pat,
+        .pkru = s->pkru,
+        .physical_bits = (uint8_t)s->physical_bits,
+        .gigabyte_pages = s->gigabyte,
+    };
+
+    if (s->mode == MODE_PAE)
+        for (int i = 0; i < 4; i++)
+            r.pdpte[i] = i == (int)bits(s->linear, 31, 30) ? s->entry[3] : 0;
+    walk_x86_set(&guest->walk, &r);
+}
+
+static void compare(struct guest *guest, const struct setup *s)
+{
+    const size_t size = s->mode <= MODE_32_PSE ? 4 : 8;
+    const unsigned top = s->mode == MODE_PAE ? 2 : s->levels;
+    struct verdict v = judge(s);
+    struct translation t = {0};
+    struct stage_fault fault = {0};
+    unsigned access = (s->fetch   ? PAGING_EXECUTE
+                       : s->write ? PAGING_WRITE
+                                  : PAGING_READ) |
+                      (s->user ? PAGING_USER : 0) | (s->implicit ? STAGE_ACCESS_IMPLICIT : 0) |
+                      (s->ac ? STAGE_ACCESS_AC : 0);
+
+    for (unsigned level = 1; level <= top; level++)
+        memcpy(place_of_entry(guest, s, level), &s->entry[level], size);
+    load_registers(guest, s);
+
+    /* A look changes nothing and says the same. */
+    enum stage_outcome probed =
+        guest->walk.stage.walk(&guest->walk.stage, s->linear, access | STAGE_ACCESS_PROBE, &t, &fault);
+    assert_int_equal(probed, v.fault ? STAGE_FAULT : STAGE_DONE);
+    if (!v.fault)
+        assert_int_equal(t.rights, v.rights);
+    for (unsigned level = 1; level <= top; level++)
+        assert_memory_equal(place_of_entry(guest, s, level), &s->entry[level], size);
+
+    enum stage_outcome outcome = guest->walk.stage.walk(&guest->walk.stage, s->linear, access, &t, &fault);
+    assert_int_equal(outcome, v.fault ? STAGE_FAULT : STAGE_DONE);
+    if (v.fault) {
+        assert_int_equal(fault.error_code, v.error);
+        assert_int_equal(fault.address, s->mode >= MODE_4_LEVEL ? s->linear : (uint32_t)s->linear);
+        assert_ptr_equal(fault.stage, &guest->walk.stage);
+        assert_false(fault.in_tables);
+    } else {
+        assert_int_equal(t.address, v.physical);
+        assert_int_equal(t.page_shift, v.shift);
+        assert_int_equal(t.rights, v.rights);
+        assert_int_equal(t.memory_type, v.memory_type);
+        assert_int_equal(t.global, v.global);
+        assert_int_equal(t.key, s->pke && s->mode >= MODE_4_LEVEL ? bits(s->entry[v.leaf], 62, 59) : 0);
+    }
+    for (unsigned level = 1; level <= top; level++) {
+        assert_memory_equal(place_of_entry(guest, s, level), &v.after[level], size);
+        memset(place_of_entry(guest, s, level), 0, size);
+    }
+}
+
+/* Rights bits as the matrix counts them, spread over an entry: P, W, U, NX, and from the second level up PS.
+ */
+static uint64_t entry_of(unsigned combination, bool wide)
+{
+    return (combination & 1) | (combination & 2) | (combination & 4) |
+           (wide && (combination & 8) ? 1ULL << 63 : 0);
+}
+
+/* Bits that do not decide about rights, at random: PWT, PCD, A, G, ignored ones. */
+static uint64_t decoration(void)
+{
+    return random_bits() & 0xf38;
+}
+
+/* The address of a page of 1 << shift bytes, at random. */
+static uint64_t page_address(unsigned physical_bits, unsigned shift)
+{
+    return random_bits() & ((1ULL << physical_bits) - (1ULL << shift));
+}
+
+/* A reserved bit of the leaf of `leaf_level`, chosen at random; 0 where the mode has none. */
+static uint64_t reserved_bit(const struct setup *s, unsigned leaf_level)
+{
+    if (s->mode <= MODE_32_PSE)
+        return s->mode == MODE_32_PSE && leaf_level == 2 ? 1ULL << 21 : 0;
+    if (leaf_level == 2 && random_below(2))
+        return 1ULL << (13 + random_below(8));
+    if (leaf_level == 3 && random_below(2))
+        return 1ULL << (13 + random_below(17));
+    if (s->mode == MODE_PAE && random_below(2))
+        return 1ULL << (52 + random_below(11));
+    return s->physical_bits < 52 ? 1ULL << (s->physical_bits + random_below(52 - s->physical_bits)) : 0;
+}
+
+static void one_case(struct guest *guest, enum mode mode, unsigned leaf_level, unsigned leaf, unsigned parent,
+                     unsigned registers, unsigned kind)
+{
+    static const uint8_t widths[] = {36, 39, 40, 46, 52};
+    static const unsigned levels[MODES] = {2, 2, 3, 4, 5};
+    const bool wide = mode >= MODE_PAE;
+    struct setup s = {
+        .mode = mode,
+        .wp = registers & 1,
+        .smep = registers & 2,
+        .smap = registers & 4,
+        .nxe = registers & 8,
+        .ac = registers & 16,
+        .pke = mode >= MODE_4_LEVEL && random_below(4) == 0,
+        .pge = random_below(2),
+        .gigabyte = random_below(8) != 0,
+        .physical_bits = widths[random_below(ARRAY_SIZE(widths))],
+        .pkru = (uint32_t)(random_bits() & random_bits()),
+        .pat = 0x0007040600070406 ^ (random_below(2) ? 0x0501000000000000 : 0),
+        .levels = levels[mode],
+        .linear = random_bits(),
+        .write = kind % 3 == 1,
+        .fetch = kind % 3 == 2,
+        .user = kind / 3 % 2,
+        .implicit = kind / 6,
+    };
+
+    /* Canonical; in the narrow modes bits above 31 must not matter. */
+    if (mode >= MODE_4_LEVEL)
+        s.linear = (uint64_t)((int64_t)(s.linear << (mode == MODE_5_LEVEL ? 7 : 16)) >>
+                              (mode == MODE_5_LEVEL ? 7 : 16));
+
+    for (unsigned level = s.levels; level > leaf_level; level--) {
+        /* Above the last two levels an entry mostly grants all. */
+        unsigned rights = level == leaf_level + 1 ? parent : random_below(8) ? 7 : (unsigned)random_below(16);
+        uint64_t next = table_of_level(&s, level - 1);
+        s.entry[level] = entry_of(rights, wide) | (decoration()) | next;
+        if (mode == MODE_PAE && level == 3)
+            s.entry[level] = next | (rights & 1); /* the rest is reserved, and checked elsewhere */
+        else if (random_below(64) == 0)
+            s.entry[level] |= 0x80; /* a page where there cannot be one, or an ignored bit, or a large page */
+    }
+    s.entry[leaf_level] = entry_of(leaf & 15, wide) | decoration() | (leaf & 16 ? 0x40 : 0);
+    if (wide)
+        s.entry[leaf_level] |= page_address(s.physical_bits, 3 + 9 * leaf_level);
+    if (leaf_level > 1)
+        s.entry[leaf_level] |= 0x80 | (random_below(2) ? 0x1000 : 0);
+    else
+        s.entry[leaf_level] |= random_bits() & 0x80;
+    if (!wide && leaf_level == 1)
+        s.entry[leaf_level] |= page_address(32, 12);
+    if (mode == MODE_32_PSE && leaf_level == 2)
+        s.entry[2] |= random_bits() & 0xffc00000;
+    if (mode == MODE_32_PSE && leaf_level == 2 && random_below(2))
+        s.entry[2] |= 1ULL << (13 + random_below(8)); /* PSE-36 */
+    if (mode >= MODE_4_LEVEL)
+        s.entry[leaf_level] |= random_bits() & 0x7ffULL << 52;
+    if (leaf & 32)
+        s.entry[leaf_level] |= reserved_bit(&s, leaf_level);
+    if (!wide)
+        for (unsigned level = 1; level <= 2; level++)
+            s.entry[level] = (uint32_t)s.entry[level];
+    compare(guest, &s);
+}
+
+static void matrix(struct guest *guest, enum mode mode, unsigned leaf_level)
+{
+    for (unsigned leaf = 0; leaf < 64; leaf++)
+        for (unsigned parent = 0; parent < 16; parent++)
+            for (unsigned registers = 0; registers < 32; registers++)
+                for (unsigned kind = 0; kind < 12; kind++)
+                    one_case(guest, mode, leaf_level, leaf, parent, registers, kind);
+}
+
+#define MATRIX(name, mode, leaf_level)                                                                       \
+    static void name(void **state)                                                                           \
+    {                                                                                                        \
+        struct guest *guest = make_guest();                                                                  \
+        (void)state;                                                                                         \
+        matrix(guest, mode, leaf_level);                                                                     \
+        free_guest(guest);                                                                                   \
+    }
+
+MATRIX(matrix_32bit_4k, MODE_32, 1)
+MATRIX(matrix_32bit_4m, MODE_32_PSE, 2)
+MATRIX(matrix_32bit_4k_pse, MODE_32_PSE, 1)
+MATRIX(matrix_pae_4k, MODE_PAE, 1)
+MATRIX(matrix_pae_2m, MODE_PAE, 2)
+MATRIX(matrix_4level_4k, MODE_4_LEVEL, 1)
+MATRIX(matrix_4level_2m, MODE_4_LEVEL, 2)
+MATRIX(matrix_4level_1g, MODE_4_LEVEL, 3)
+MATRIX(matrix_5level_4k, MODE_5_LEVEL, 1)
+MATRIX(matrix_5level_2m, MODE_5_LEVEL, 2)
+MATRIX(matrix_5level_1g, MODE_5_LEVEL, 3)
+
+/* ---- What the matrix does not reach ---- */
+
+static void paging_off(void **state)
+{
+    struct guest *guest = make_guest();
+    struct translation t;
+    struct stage_fault fault;
+    (void)state;
+
+    assert_int_equal(
+        guest->walk.stage.walk(&guest->walk.stage, 0x1fec00010, PAGING_WRITE | PAGING_USER, &t, &fault),
+        STAGE_DONE);
+    assert_int_equal(t.address, 0xfec00010);
+    assert_int_equal(t.rights, PAGING_RIGHTS);
+    assert_int_equal(t.page_shift, PAGE_SHIFT_1G);
+    assert_int_equal(t.memory_type, MEMORY_TYPE_WB);
+    free_guest(guest);
+}
+
+static void pae_registers(void **state)
+{
+    static const struct {
+        uint64_t entry;
+        unsigned physical_bits;
+        int error;
+    } cases[] = {
+        {0x3001, 36, 0},
+        {0x3e19, 36, 0},
+        {0x3003, 36, -EINVAL},
+        {0x3005, 36, -EINVAL},
+        {0x3021, 36, -EINVAL},
+        {0x3041, 36, -EINVAL},
+        {0x3081, 36, -EINVAL},
+        {0x3101, 36, -EINVAL},
+        {0x31e6, 36, 0}, /* not present */
+        {1ULL << 36 | 1, 36, -EINVAL},
+        {1ULL << 36 | 1, 37, 0},
+        {1ULL << 52 | 1, 52, -EINVAL},
+        {1ULL << 63 | 1, 52, -EINVAL},
+    };
+    struct guest *guest = make_guest();
+    struct walk_x86_registers r = {.cr3 = 0x1fe0 | 0x18};
+    uint64_t pdpte[4];
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint64_t entries[4] = {0x4001, 0, 0x5001, 0x6001};
+        entries[i % 4] = cases[i].entry;
+        memcpy(guest->memory + 0x1fe0, entries, sizeof(entries));
+        memset(pdpte, 0xff, sizeof(pdpte));
+        r.physical_bits = (uint8_t)cases[i].physical_bits;
+        assert_int_equal(walk_x86_load_pdptes(&guest->chain, &r, pdpte), cases[i].error);
+        if (cases[i].error == 0)
+            assert_memory_equal(pdpte, entries, sizeof(entries));
+        else
+            assert_int_equal(pdpte[0], UINT64_MAX);
+    }
+    r.cr3 = GUEST_SIZE;
+    assert_int_equal(walk_x86_load_pdptes(&guest->chain, &r, pdpte), -EFAULT);
+    free_guest(guest);
+}
+
+/* ---- Entries that change under the walk ---- */
+
+/* A stage below the tables that meddles with an entry whenever one is to be written. */
+
+struct meddler {
+    struct stage stage;
+    uint64_t *entry;
+    uint64_t flip; /* in the entry, each time; */
+    unsigned times;
+    unsigned writes;
+};
+
+static enum stage_outcome meddle(const struct stage *stage, uint64_t address, unsigned access,
+                                 struct translation *translation, struct stage_fault *fault)
+{
+    struct meddler *meddler = container_of(stage, struct meddler, stage);
+
+    (void)fault;
+    if ((access & PAGING_WRITE) != 0) {
+        if (meddler->writes++ < meddler->times)
+            *meddler->entry ^= meddler->flip;
+    }
+    *translation = (struct translation){
+        .address = address, .rights = PAGING_RIGHTS, .memory_type = MEMORY_TYPE_WB, .page_shift = PAGE_SHIFT};
+    return STAGE_DONE;
+}
+
+static enum stage_outcome walk_meddled(uint64_t flip, unsigned times, unsigned access, uint64_t *entry_after,
+                                       struct translation *t, unsigned *writes)
+{
+    struct guest *guest = make_guest();
+    struct meddler meddler = {.stage = {.walk = meddle}, .flip = flip, .times = times};
+    struct stage_chain tables = {.stages = {&meddler.stage, &guest->p2m.stage}, .count = 2};
+    struct walk_x86_registers r = {
+        .cr0 = 1ULL << 31 | 1, .cr3 = 0x2000, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
+    uint64_t *pages = (uint64_t *)(void *)guest->memory;
+    struct stage_fault fault;
+
+    pages[0x2000 / 8] = 0x3027;
+    pages[0x3000 / 8] = 0x4027;
+    pages[0x4000 / 8] = 0x5027;
+    pages[0x5000 / 8] = 0x6003;
+    meddler.entry = &pages[0x5000 / 8];
+    walk_x86_init(&guest->walk, &tables);
+    walk_x86_set(&guest->walk, &r);
+    enum stage_outcome outcome = guest->walk.stage.walk(&guest->walk.stage, 0, access, t, &fault);
+    if (outcome == STAGE_AGAIN)
+        assert_true(fault.in_tables && fault.address == 0x5000);
+    *entry_after = *meddler.entry;
+    *writes = meddler.writes;
+    free_guest(guest);
+    return outcome;
+}
+
+static void entries_that_change(void **state)
+{
+    struct translation t;
+    uint64_t entry;
+    unsigned writes;
+    (void)state;
+
+    /* Another processor sets A, or A and D, first: nothing is lost. */
+    assert_int_equal(walk_meddled(0x20, 1, PAGING_WRITE, &entry, &t, &writes), STAGE_DONE);
+    assert_int_equal(entry, 0x6063);
+    assert_int_equal(writes, 2);
+    assert_int_equal(walk_meddled(0x60, 1, PAGING_WRITE, &entry, &t, &writes), STAGE_DONE);
+    assert_int_equal(entry, 0x6063);
+    assert_int_equal(writes, 1);
+    /* Another frame: the new one is walked to, and the old one's entry gets no A. */
+    assert_int_equal(walk_meddled(0x1000, 1, PAGING_READ, &entry, &t, &writes), STAGE_DONE);
+    assert_int_equal(entry, 0x7023);
+    assert_int_equal(t.address, 0x7000);
+    /* Taken away: the fault is the guest's. */
+    assert_int_equal(walk_meddled(0x1, 1, PAGING_READ, &entry, &t, &writes), STAGE_FAULT);
+    assert_int_equal(entry, 0x6002);
+    /* It never stands still: the walk gives up, and sets nothing. */
+    assert_int_equal(walk_meddled(0x1000, UINT32_MAX, PAGING_READ, &entry, &t, &writes), STAGE_AGAIN);
+    assert_int_equal(entry & 0x60, 0);
+    assert_int_equal(writes, 8);
+    /* A processor that keeps clearing A is not waited for either. */
+    assert_int_equal(walk_meddled(0x20, UINT32_MAX, PAGING_WRITE, &entry, &t, &writes), STAGE_AGAIN);
+    assert_true(writes < 32);
+}
+
+/* Tables where the guest has no memory, or none that A can be written to. */
+static void tables_without_memory(void **state)
+{
+    struct guest *guest = make_guest();
+    struct walk_x86_registers r = {
+        .cr0 = 1ULL << 31 | 1, .cr3 = 0x2000, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
+    uint64_t *pages = (uint64_t *)(void *)guest->memory;
+    const uint64_t rom = GUEST_SIZE - PAGE_SIZE;
+    struct stage_fault fault;
+    struct translation t;
+    (void)state;
+
+    walk_x86_set(&guest->walk, &r);
+    pages[0x2000 / 8] = 0x3007;
+    pages[0x3000 / 8] = GUEST_SIZE | 7;
+    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 5 << 21, PAGING_READ, &t, &fault),
+                     STAGE_NO_MEMORY);
+    assert_true(fault.in_tables);
+    assert_int_equal(fault.address, GUEST_SIZE + 5 * 8);
+    assert_ptr_equal(fault.stage, &guest->p2m.stage);
+    assert_int_equal(pages[0x2000 / 8], 0x3007);
+
+    pages[0x3000 / 8] = rom | 7;
+    pages[rom / 8] = 0x40000087;
+    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0, PAGING_READ, &t, &fault), STAGE_NO_MEMORY);
+    assert_true(fault.in_tables);
+    assert_int_equal(fault.address, rom);
+    pages[rom / 8] |= 0x20;
+    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0, PAGING_READ, &t, &fault), STAGE_DONE);
+    assert_int_equal(pages[0x2000 / 8], 0x3027);
+    free_guest(guest);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(paging_off),          cmocka_unit_test(pae_registers),
+        cmocka_unit_test(entries_that_change), cmocka_unit_test(tables_without_memory),
+        cmocka_unit_test(matrix_32bit_4k),     cmocka_unit_test(matrix_32bit_4m),
+        cmocka_unit_test(matrix_32bit_4k_pse), cmocka_unit_test(matrix_pae_4k),
+        cmocka_unit_test(matrix_pae_2m),       cmocka_unit_test(matrix_4level_4k),
+        cmocka_unit_test(matrix_4level_2m),    cmocka_unit_test(matrix_4level_1g),
+        cmocka_unit_test(matrix_5level_4k),    cmocka_unit_test(matrix_5level_2m),
+        cmocka_unit_test(matrix_5level_1g),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

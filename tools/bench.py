@@ -1,0 +1,135 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+Measures Umbra in Bochs and prints a table, with the goals; the same goes to build/bench/result.json. A figure
+is a count of instructions, exits, bytes or lines, and the same on every run; wall time is none.
+"""
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import bochs, exits, linux, size, table
+from bench.table import Row
+from umbra.common import BUILD, ROOT, Problem
+
+OUT = BUILD / "bench"
+SYSTEMS = ("bare", "umbra")
+
+EXIT_GOALS = {
+    "cpuid": 225,
+    "rdmsr": 225,
+    "wrmsr": 225,
+    "vmcall": 225,
+    "port-read": 400,
+    "ioapic-read": 900,
+    "tsc-deadline": 900,
+}
+OWN_GOAL = 5_000_000
+BOOT_GOAL = 1.05
+IMAGE_GOAL = 512 << 10
+
+_READY = re.compile(r"ready after (\d+) ticks: (\d+) own, (\d+) clearing memory, (\d+) waiting for the console")
+
+
+def exit_rows(folder):
+    """What a guest pays for one operation."""
+    figures = {"bare": exits.run_bare(folder), "umbra": exits.run_partition(folder)}
+    for name in figures["umbra"]:
+        values = {system: found[name] for system, found in figures.items() if name in found}
+        yield Row("one operation", name, "instructions", values, EXIT_GOALS.get(name))
+
+
+def linux_rows(folder):
+    """Umbra's own start, and Linux's in a partition, by exits too."""
+    say("Linux in a partition")
+    boot, hand_over, ready, statistics = linux.boot_partition(folder)
+    match = _READY.search(ready)
+    if not match:
+        raise Problem(f"Umbra's line about its start has another form than expected: {ready}")
+    total, own, clearing, waiting = map(int, match.groups())
+    group = "from the boot loader's hand-over to the first guest"
+    yield Row(group, "Umbra's own work", "instructions", {"umbra": own}, OWN_GOAL)
+    yield Row(group, "clearing memory", "ticks", {"umbra": clearing})
+    yield Row(group, "waiting for the console", "ticks", {"umbra": waiting})
+    yield Row(group, "all, to the message that it is ready", "ticks", {"umbra": total})
+    yield Row(group, "all, to the guest, by the emulator", "ticks", {"umbra": boot.start - hand_over})
+
+    say("Linux bare")
+    bare = linux.boot_bare(folder)
+    boots = {"bare": bare, "umbra": boot}
+    group = "Linux, from the kernel's entry to the shell"
+    ratio = boot.instructions / bare.instructions
+    yield Row(group, "ratio to bare", "", {"bare": 1.0, "umbra": ratio}, BOOT_GOAL)
+    for name, unit, key in (
+        ("executed", "instructions", "instructions"),
+        ("halted", "ticks", "halted_ticks"),
+        ("halts", "", "halts"),
+    ):
+        yield Row(group, name, unit, {system: getattr(b, key) for system, b in boots.items()})
+    yield from statistics_rows(statistics)
+
+
+def statistics_rows(statistics):
+    """The monitor's counters of that boot: all that have to do with exits, the most frequent first."""
+    group = "Linux, what the monitor counted"
+    for name in ("exits", "ticks_per_exit", "interrupts_injected", "vtlb_misses"):
+        yield Row(group, name, "", {"umbra": statistics[name]})
+    reasons = {name: count for name, count in statistics.items() if name.startswith("exits_")}
+    for name, count in sorted(reasons.items(), key=lambda reason: -reason[1]):
+        yield Row(group, name, "exits", {"umbra": count})
+
+
+def size_rows(_folder):
+    """How big Umbra is."""
+    loaded, file = size.image()
+    yield Row("the image", "loaded", "bytes", {"umbra": loaded}, IMAGE_GOAL)
+    yield Row("the image", "in the file", "bytes", {"umbra": file})
+    rooms = size.lines_of_code()
+    for room, lines in rooms.items():
+        yield Row("code that runs in root mode", f"{room}/", "lines", {"umbra": lines})
+    yield Row("code that runs in root mode", "all", "lines", {"umbra": sum(rooms.values())})
+
+
+PARTS = {"exits": exit_rows, "linux": linux_rows, "size": size_rows}
+
+
+def say(text):
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def measure(parts):
+    OUT.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for part in parts:
+        say(part)
+        with tempfile.TemporaryDirectory(prefix="run-", dir=OUT) as folder:
+            rows += PARTS[part](Path(folder))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    parser.add_argument("--check", action="store_true", help="exit with status 1 if a goal is missed")
+    arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    os.chdir(ROOT)  # a configuration's files are looked for from there
+    try:
+        rows = measure(arguments.parts or PARTS)
+    except Problem as problem:
+        sys.exit(f"bench: {problem}")
+    result = {"processor": bochs.MODEL, "systems": SYSTEMS, "rows": table.as_json(rows)}
+    (OUT / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(f"Bochs, {bochs.MODEL}, one processor\n")
+    print(table.as_text(rows, SYSTEMS))
+    return 1 if arguments.check and any(row.verdict == "over" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The host side of Umbra: what `./umbra` does. Python's standard library only."""

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The stock guests, made from Debian's packages under build/guests:
+
+    vmlinuz         Debian's kernel as it comes
+    vmlinux         the ELF file inside it
+    shell.cpio.gz   an initramfs with busybox that ends in a shell on the console
+"""
+import gzip
+import os
+import pathlib
+import sys
+
+from umbra import bzimage, cpio, packages
+from umbra.common import BUILD
+
+GUESTS = BUILD / "guests"
+
+READY = "Umbra guest: shell ready"
+
+# Process 1 stays: when the shell ends, another takes its place. cttyhack opens the terminal that really is
+# the console, which gives the shell job control.
+INIT = f"""#!/bin/busybox sh
+export PATH=/bin:/sbin HOME=/root TERM=linux
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+hostname guest
+cd /root
+echo '{READY}'
+while :; do
+    setsid cttyhack sh
+done
+"""
+
+
+def shell_archive(busybox):
+    """The initramfs, uncompressed, around the program `busybox` (bytes)."""
+    archive = cpio.Archive()
+    for directory in ("bin", "sbin", "dev", "etc", "proc", "sys", "root"):
+        archive.directory(directory)
+    archive.directory("tmp", 0o1777)
+    archive.character_device("dev/console", 5, 1)  # init's standard streams, before devtmpfs is mounted
+    archive.character_device("dev/null", 1, 3, 0o666)
+    archive.file("bin/busybox", busybox, 0o755)
+    archive.file("init", INIT.encode(), 0o755)
+    return archive.finish()
+
+
+def fetch(guests=GUESTS, store=packages.STORE):
+    """Makes every guest that is not there yet, or is older than what it is made from."""
+    guests.mkdir(parents=True, exist_ok=True)
+    vmlinuz, vmlinux, shell = (guests / name for name in ("vmlinuz", "vmlinux", "shell.cpio.gz"))
+
+    kernel_package = packages.kernel(store)
+    if _stale(vmlinuz, kernel_package):
+        _say(vmlinuz, kernel_package)
+        _write(vmlinuz, packages.read_file(kernel_package, r"boot/vmlinuz-.*"))
+    if _stale(vmlinux, vmlinuz, bzimage.__file__):
+        _say(vmlinux, vmlinuz)
+        _write(vmlinux, bzimage.unpack_vmlinux(vmlinuz.read_bytes()))
+
+    busybox_package = packages.named("busybox-static", store)
+    if _stale(shell, busybox_package, cpio.__file__, __file__):
+        _say(shell, busybox_package)
+        busybox = packages.read_file(busybox_package, r"(usr/)?bin/busybox")
+        _write(shell, gzip.compress(shell_archive(busybox), mtime=0))
+
+
+def _stale(product, *sources):
+    if not product.is_file():
+        return True
+    made = product.stat().st_mtime
+    return any(pathlib.Path(source).stat().st_mtime > made for source in sources)
+
+
+def _say(product, source):
+    print(f"umbra fetch: {product.name} from {source.name}", file=sys.stderr, flush=True)
+
+
+def _write(path, data):
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)

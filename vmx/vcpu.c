@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "vmx/vcpu.h"
+
+#include "arch/x86/cpu.h"
+#include "arch/x86/descriptor.h"
+#include "arch/x86/exception.h"
+#include "arch/x86/percpu.h"
+#include "arch/x86/registers.h"
+#include "lib/errors.h"
+#include "lib/string.h"
+#include "mm/physmap.h"
+#include "vmx/events.h"
+
+/* Segment access rights (SDM vol. 3, "Guest register state"). */
+#define RIGHTS_CODE_64       0xa09b
+#define RIGHTS_CODE_32       0xc09b
+#define RIGHTS_DATA          0xc093
+#define RIGHTS_LDTR          0x0082
+#define RIGHTS_TSS_32        0x008b
+#define RIGHTS_UNUSABLE      0x10000
+
+#define EPTP_WALK_4          (3 << 3)
+#define EPTP_ACCESSED_DIRTY  BIT(6)
+
+#define CR4_RESET_GUEST_LONG X86_CR4_PAE
+
+/* The exceptions that exit. #DB and #AC: a guest could otherwise keep the processor delivering them for ever.
+ */
+#define EXCEPTION_BITMAP     (BIT(X86_VECTOR_DB) | BIT(X86_VECTOR_AC) | BIT(X86_VECTOR_MC))
+
+extern const char vcpu_exit[];
+
+/* entry.S relies on these. */
+_Static_assert(offsetof(struct vcpu, registers) == 0, "entry.S: registers come first");
+_Static_assert(offsetof(struct vcpu, host_rsp) == 0x80, "entry.S: HOST_RSP");
+
+PERCPU static struct vcpu *loaded;
+
+static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settings)
+{
+    const uint64_t *words = settings->controls->words;
+    const struct {
+        struct vmcs_field field;
+        uint64_t value;
+    } constants[] = {
+        {VMCS_EXCEPTION_BITMAP, EXCEPTION_BITMAP},
+        {VMCS_PAGE_FAULT_ERROR_MASK, 0},
+        {VMCS_PAGE_FAULT_ERROR_MATCH, 0},
+        {VMCS_CR3_TARGET_COUNT, 0},
+        {VMCS_EXIT_MSR_STORE_COUNT, 0},
+        {VMCS_EXIT_MSR_LOAD_COUNT, 0},
+        {VMCS_ENTRY_MSR_LOAD_COUNT, 0},
+        {VMCS_TSC_OFFSET, 0},
+    };
+
+    vcpu_write(vcpu, VMCS_PIN_CONTROLS, words[VMX_WORD_PIN]);
+    vcpu_write(vcpu, VMCS_PRIMARY_CONTROLS, words[VMX_WORD_PRIMARY]);
+    vcpu_write(vcpu, VMCS_SECONDARY_CONTROLS, words[VMX_WORD_SECONDARY]);
+    vcpu_write(vcpu, VMCS_EXIT_CONTROLS, words[VMX_WORD_EXIT]);
+    vcpu_write(vcpu, VMCS_ENTRY_CONTROLS, words[VMX_WORD_ENTRY]);
+    for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
+        vcpu_write(vcpu, constants[i].field, constants[i].value);
+
+    vcpu_write(vcpu, VMCS_MSR_BITMAPS, settings->msr_bitmap.value);
+    vcpu_write(vcpu, VMCS_EPT_POINTER,
+               settings->ept_root.value | EPTP_WALK_4 | MEMORY_TYPE_WB |
+                   (settings->ept_accessed_dirty ? EPTP_ACCESSED_DIRTY : 0));
+    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
+        vcpu_write(vcpu, VMCS_VPID, settings->vpid);
+    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES))
+        vcpu_write(vcpu, VMCS_XSS_EXITING_BITMAP, 0);
+    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLS_EXITING))
+        vcpu_write(vcpu, VMCS_ENCLS_EXITING_BITMAP, UINT64_MAX);
+    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLV_EXITING))
+        vcpu_write(vcpu, VMCS_ENCLV_EXITING_BITMAP, UINT64_MAX);
+    if (vmx_controls_have(settings->controls, VMX_WORD_PRIMARY, VMX_PRIMARY_TPR_SHADOW)) {
+        vcpu_write(vcpu, VMCS_VIRTUAL_APIC_ADDRESS, settings->virtual_apic.value);
+        vcpu_write(vcpu, VMCS_TPR_THRESHOLD, 0);
+    }
+    vcpu_write(vcpu, VMCS_VMCS_LINK_POINTER, UINT64_MAX);
+}
+
+/* What the processor is to find after an exit. Control registers and tables are this processor's own. */
+static void write_host_state(struct vcpu *vcpu)
+{
+    vcpu_write(vcpu, VMCS_HOST_CR0, cpu_read_cr0() & ~X86_CR0_TS);
+    vcpu_write(vcpu, VMCS_HOST_CR3, cpu_read_cr3());
+    vcpu_write(vcpu, VMCS_HOST_CR4, cpu_read_cr4());
+    vcpu_write(vcpu, VMCS_HOST_EFER, cpu_rdmsr(MSR_IA32_EFER));
+    vcpu_write(vcpu, VMCS_HOST_PAT, cpu_rdmsr(MSR_IA32_PAT));
+    vcpu_write(vcpu, VMCS_HOST_CS_SELECTOR, SELECTOR_CODE);
+    vcpu_write(vcpu, VMCS_HOST_SS_SELECTOR, SELECTOR_DATA);
+    vcpu_write(vcpu, VMCS_HOST_DS_SELECTOR, SELECTOR_DATA);
+    vcpu_write(vcpu, VMCS_HOST_ES_SELECTOR, SELECTOR_DATA);
+    vcpu_write(vcpu, VMCS_HOST_FS_SELECTOR, 0);
+    vcpu_write(vcpu, VMCS_HOST_GS_SELECTOR, 0);
+    vcpu_write(vcpu, VMCS_HOST_TR_SELECTOR, SELECTOR_TSS);
+    vcpu_write(vcpu, VMCS_HOST_FS_BASE, 0);
+    vcpu_write(vcpu, VMCS_HOST_GS_BASE, this_cpu(percpu_offset));
+    vcpu_write(vcpu, VMCS_HOST_TR_BASE, descriptor_tss_base());
+    vcpu_write(vcpu, VMCS_HOST_GDTR_BASE, descriptor_gdt_base());
+    vcpu_write(vcpu, VMCS_HOST_IDTR_BASE, descriptor_idt_base());
+    vcpu_write(vcpu, VMCS_HOST_SYSENTER_CS, 0);
+    vcpu_write(vcpu, VMCS_HOST_SYSENTER_ESP, 0);
+    vcpu_write(vcpu, VMCS_HOST_SYSENTER_EIP, 0);
+    vcpu_write(vcpu, VMCS_HOST_RIP, (uint64_t)vcpu_exit);
+}
+
+int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
+{
+    uint32_t *region = physmap_pointer(settings->vmcs);
+
+    *vcpu = (struct vcpu){
+        .vmcs = settings->vmcs,
+        .vpid = settings->vpid,
+        .controls = *settings->controls,
+        .policy = settings->policy,
+        .interrupt_ops = settings->interrupt_ops,
+        .interrupt_context = settings->interrupt_context,
+        .has_preemption_timer = vmx_controls_have(settings->controls, VMX_WORD_PIN, VMX_PIN_PREEMPTION_TIMER),
+        .preemption_timer_shift = settings->capabilities->misc & VMX_MISC_TIMER_SHIFT,
+    };
+    vcpu->state.xsave_area = settings->xsave_area;
+    vcpu_state_reset(&vcpu->state);
+    vcpu_events_reset(vcpu);
+
+    memset(region, 0, PAGE_SIZE);
+    region[0] = (uint32_t)(settings->capabilities->basic & VMX_BASIC_REVISION);
+    if (!vmx_clear(settings->vmcs))
+        return -EIO;
+    vcpu_load(vcpu);
+    write_controls(vcpu, settings);
+    return 0;
+}
+
+static void write_segment(struct vcpu *vcpu, unsigned segment, uint16_t selector, uint64_t base,
+                          uint32_t limit, uint32_t rights)
+{
+    vcpu_write(vcpu, vmcs_field_at(VMCS_INDEX_GUEST_ES_SELECTOR + segment), selector);
+    vcpu_write(vcpu, vmcs_field_at(VMCS_INDEX_GUEST_ES_BASE + segment), base);
+    vcpu_write(vcpu, vmcs_field_at(VMCS_INDEX_GUEST_ES_LIMIT + segment), limit);
+    vcpu_write(vcpu, vmcs_field_at(VMCS_INDEX_GUEST_ES_ACCESS_RIGHTS + segment), rights);
+}
+
+static void start_segments(struct vcpu *vcpu, const struct vcpu_start *start)
+{
+    enum { ES, CS, SS, DS, FS, GS, LDTR, TR };
+    uint32_t code = start->mode == VCPU_START_LONG_64 ? RIGHTS_CODE_64 : RIGHTS_CODE_32;
+
+    write_segment(vcpu, CS, start->code_selector, 0, UINT32_MAX, code);
+    for (unsigned segment = ES; segment <= GS; segment++)
+        if (segment != CS)
+            write_segment(vcpu, segment, start->data_selector, 0, UINT32_MAX, RIGHTS_DATA);
+    write_segment(vcpu, LDTR, 0, 0, 0, RIGHTS_LDTR | RIGHTS_UNUSABLE);
+    write_segment(vcpu, TR, 0, 0, UINT16_MAX, RIGHTS_TSS_32);
+    vcpu_write(vcpu, VMCS_GUEST_GDTR_BASE, start->gdt_base);
+    vcpu_write(vcpu, VMCS_GUEST_GDTR_LIMIT, start->gdt_limit);
+    vcpu_write(vcpu, VMCS_GUEST_IDTR_BASE, 0);
+    vcpu_write(vcpu, VMCS_GUEST_IDTR_LIMIT, UINT16_MAX);
+}
+
+void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
+{
+    bool is_long = start->mode == VCPU_START_LONG_64;
+    const struct cr_state control = {
+        .cr0 = X86_CR0_PE | X86_CR0_ET | (is_long ? X86_CR0_PG | X86_CR0_NE : 0),
+        .cr3 = start->cr3,
+        .cr4 = is_long ? CR4_RESET_GUEST_LONG : 0,
+        .efer = is_long ? X86_EFER_LME | X86_EFER_LMA : 0,
+    };
+    const struct {
+        struct vmcs_field field;
+        uint64_t value;
+    } constants[] = {
+        {VMCS_GUEST_DR7, X86_DR7_RESERVED},
+        {VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED},
+        {VMCS_GUEST_INTERRUPTIBILITY, 0},
+        {VMCS_GUEST_ACTIVITY, 0},
+        {VMCS_GUEST_PENDING_DEBUG, 0},
+        {VMCS_GUEST_DEBUGCTL, 0},
+        {VMCS_GUEST_PAT, PAT_RESET},
+        {VMCS_GUEST_SYSENTER_CS, 0},
+        {VMCS_GUEST_SYSENTER_ESP, 0},
+        {VMCS_GUEST_SYSENTER_EIP, 0},
+        {VMCS_GUEST_SMBASE, 0},
+    };
+
+    vcpu_state_reset(&vcpu->state);
+    vcpu_state_load(&vcpu->state);
+    vcpu_events_reset(vcpu);
+    memset(vcpu->registers, 0, sizeof(vcpu->registers));
+    vcpu->registers[VCPU_RAX] = start->rax;
+    vcpu->registers[VCPU_RBX] = start->rbx;
+    vcpu->registers[VCPU_RSI] = start->rsi;
+    for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
+        vcpu_write(vcpu, constants[i].field, constants[i].value);
+    vcpu_write(vcpu, VMCS_GUEST_RIP, start->rip);
+    vcpu_write(vcpu, VMCS_GUEST_RSP, start->rsp);
+    vcpu_write(vcpu, VMCS_GUEST_CR3, start->cr3);
+    start_segments(vcpu, start);
+    vcpu_write_control_state(vcpu, &control);
+    vcpu_flush_linear(vcpu);
+}
+
+void vcpu_load(struct vcpu *vcpu)
+{
+    if (this_cpu(loaded) == vcpu)
+        return;
+    if (this_cpu(loaded) != NULL)
+        vcpu_unload(this_cpu(loaded));
+    if (!vmx_load(vcpu->vmcs))
+        panic("VMPTRLD of %#lx failed", vcpu->vmcs.value);
+    this_cpu(loaded) = vcpu;
+    vcpu_state_load(&vcpu->state);
+    write_host_state(vcpu);
+}
+
+void vcpu_unload(struct vcpu *vcpu)
+{
+    if (this_cpu(loaded) != vcpu)
+        return;
+    vcpu_state_save(&vcpu->state);
+    this_cpu(loaded) = NULL;
+    if (!vmx_clear(vcpu->vmcs))
+        panic("VMCLEAR of %#lx failed", vcpu->vmcs.value);
+    vcpu->launched = false;
+}
+
+void vcpu_read_control_state(struct vcpu *vcpu, struct cr_state *state)
+{
+    state->cr0 = vcpu_read_cr0(vcpu);
+    state->cr3 = vcpu_read(vcpu, VMCS_GUEST_CR3);
+    state->cr4 = vcpu_read_cr4(vcpu);
+    state->efer = vcpu_read(vcpu, VMCS_GUEST_EFER);
+    state->cs_l = (vcpu_read(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS) & BIT(13)) != 0;
+}
+
+void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state)
+{
+    const struct register_policy *policy = vcpu->policy;
+    uint64_t entry = vcpu_read(vcpu, VMCS_ENTRY_CONTROLS) & ~(uint64_t)VMX_ENTRY_IA32E_GUEST;
+
+    vcpu_write(vcpu, VMCS_CR0_MASK, policy_cr_mask(&policy->cr0));
+    vcpu_write(vcpu, VMCS_CR4_MASK, policy_cr_mask(&policy->cr4));
+    vcpu_write(vcpu, VMCS_GUEST_CR0, policy_cr_hardware(&policy->cr0, state->cr0));
+    vcpu_write(vcpu, VMCS_CR0_READ_SHADOW, policy_cr_shadow(&policy->cr0, state->cr0));
+    vcpu_write(vcpu, VMCS_GUEST_CR4, policy_cr_hardware(&policy->cr4, state->cr4));
+    vcpu_write(vcpu, VMCS_CR4_READ_SHADOW, policy_cr_shadow(&policy->cr4, state->cr4));
+    vcpu_write(vcpu, VMCS_GUEST_EFER, state->efer);
+    vcpu_write(vcpu, VMCS_ENTRY_CONTROLS, entry | (state->efer & X86_EFER_LMA ? VMX_ENTRY_IA32E_GUEST : 0));
+}
+
+static void end_step(struct vcpu *vcpu)
+{
+    if ((vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0)
+        vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG, vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG) | X86_DR6_BS);
+}
+
+void vcpu_end_step(struct vcpu *vcpu)
+{
+    if ((vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0)
+        end_step(vcpu);
+}
+
+/* Outside 64-bit mode EIP wraps at 32 bits. */
+static uint64_t wrap(struct vcpu *vcpu, uint64_t rip)
+{
+    bool is_64 = (vcpu_read(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS) & BIT(13)) != 0 &&
+                 (vcpu_read(vcpu, VMCS_GUEST_EFER) & X86_EFER_LMA) != 0;
+
+    return is_64 ? rip : (uint32_t)rip;
+}
+
+static void end_shadow(struct vcpu *vcpu, uint64_t blocking)
+{
+    vcpu_write(vcpu, VMCS_GUEST_INTERRUPTIBILITY, blocking & ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS));
+    vcpu_events_changed(vcpu);
+}
+
+/* Moves RIP on. The three fields that this looks at are known. */
+static __always_inline void skip(struct vcpu *vcpu, uint64_t length)
+{
+    uint64_t blocking = vcpu_fetched(vcpu, VMCS_GUEST_INTERRUPTIBILITY);
+    uint64_t old = vcpu_fetched(vcpu, VMCS_GUEST_RIP);
+    uint64_t rip = old + length;
+
+    if (unlikely((rip ^ old) >> 32 != 0))
+        rip = wrap(vcpu, rip);
+    vcpu_put(vcpu, VMCS_GUEST_RIP, rip);
+    if (unlikely((blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0))
+        end_shadow(vcpu, blocking);
+    if (unlikely((vcpu_fetched(vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0))
+        end_step(vcpu);
+}
+
+void vcpu_skip_instruction(struct vcpu *vcpu)
+{
+    if (vcpu_field_known(vcpu, VMCS_EXIT_INSTRUCTION_LENGTH)) {
+        vcpu_skip_bytes(vcpu, vcpu_fetched(vcpu, VMCS_EXIT_INSTRUCTION_LENGTH));
+        return;
+    }
+    /* The usual case: nobody has asked for any of these yet, and asking for all in a row is cheapest. */
+    vcpu_fetch3(vcpu, VMCS_EXIT_INSTRUCTION_LENGTH, VMCS_GUEST_INTERRUPTIBILITY, VMCS_GUEST_RFLAGS);
+    skip(vcpu, vcpu_fetched(vcpu, VMCS_EXIT_INSTRUCTION_LENGTH));
+}
+
+void vcpu_skip_bytes(struct vcpu *vcpu, uint64_t length)
+{
+    vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY);
+    vcpu_read(vcpu, VMCS_GUEST_RFLAGS);
+    skip(vcpu, length);
+}
+
+void vcpu_flush_linear(struct vcpu *vcpu)
+{
+    if (!vmx_controls_have(&vcpu->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
+        return;
+    if (!vmx_invvpid(INVVPID_CONTEXT, vcpu->vpid, GLA(0)) && !vmx_invvpid(INVVPID_ALL, 0, GLA(0)))
+        panic("INVVPID failed");
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * One virtual processor as the hardware has it: its VMCS, its general registers, and what Umbra knows of
+ * both.
+ *
+ * VMCS fields are reached through a cache: a field is read from the processor at most once between two exits,
+ * and a value that is already there is not written. Fields that the processor changes (guest state, exit
+ * information) are forgotten at each entry; controls and host state are Umbra's alone and stay known for
+ * ever.
+ *
+ * All functions want the vCPU's VMCS to be current on this processor (vcpu_load), and interrupts off.
+ */
+#include "lib/panic.h"
+#include "lib/types.h"
+#include "vmx/controls.h"
+#include "vmx/fields.h"
+#include "vmx/instructions.h"
+#include "vmx/policy_cr.h"
+#include "vmx/state.h"
+
+/* General registers in the processor's own order. RSP is a VMCS field: vcpu_read_register knows. */
+enum vcpu_register {
+    VCPU_RAX,
+    VCPU_RCX,
+    VCPU_RDX,
+    VCPU_RBX,
+    VCPU_RSP,
+    VCPU_RBP,
+    VCPU_RSI,
+    VCPU_RDI,
+    VCPU_R8,
+    VCPU_REGISTERS = 16,
+};
+
+#define VCPU_FIELD_WORDS ((VMCS_FIELD_COUNT + 63) / 64)
+
+/* The next interrupt for this vCPU: a question to the room above. */
+struct vcpu_interrupt_ops {
+    /* The vector that would be taken now if the guest allowed it, or -1. */
+    int (*pending)(void *context);
+    /* Acknowledges it and returns the vector, or -1 if it has gone. */
+    int (*take)(void *context);
+    /* The TPR threshold that makes the processor exit when a masked interrupt becomes deliverable. */
+    uint8_t (*tpr_threshold)(void *context);
+};
+
+struct vcpu {
+    /* entry.S knows these two. */
+    uint64_t registers[VCPU_REGISTERS];
+    uint64_t host_rsp;
+
+    hpa_t vmcs;
+    bool launched;
+    uint16_t vpid;
+    struct vmx_controls controls;
+    bool has_preemption_timer;
+    uint8_t preemption_timer_shift;
+
+    /*
+     * The field cache: bit n of `known` (of `known_lasting` for the fields that Umbra alone writes) says that
+     * values[n] is what the VMCS has.
+     */
+    uint64_t known[VCPU_FIELD_WORDS];
+    uint64_t known_lasting[VCPU_FIELD_WORDS];
+    uint64_t values[VMCS_FIELD_COUNT];
+
+    const struct register_policy *policy; /* the partition's */
+
+    /* Events (vmx/events.c). */
+    const struct vcpu_interrupt_ops *interrupt_ops;
+    void *interrupt_context;
+    uint32_t injection; /* interruption information of what the next entry injects; 0: nothing */
+    uint32_t injection_error_code;
+    uint32_t injection_length;
+    int deferred_interrupt; /* a vector that was acknowledged but could not be delivered yet; -1: none */
+    bool nmi_pending;
+    bool events_changed; /* the next entry has to look at events again */
+
+    struct vcpu_state state; /* what neither the VMCS nor `registers` holds */
+};
+
+/* How a vCPU that is built is set up. All memory is the caller's for as long as the vCPU lives. */
+struct vcpu_settings {
+    const struct vmx_capabilities *capabilities;
+    const struct vmx_controls *controls;
+    const struct register_policy *policy;
+    const struct vcpu_interrupt_ops *interrupt_ops;
+    void *interrupt_context;
+    hpa_t vmcs;         /* a frame */
+    hpa_t msr_bitmap;   /* a frame, filled by policy_msr_bitmap */
+    hpa_t virtual_apic; /* the local APIC's register page */
+    hpa_t ept_root;
+    bool ept_accessed_dirty;
+    uint16_t vpid;    /* not 0, one for each vCPU */
+    void *xsave_area; /* VCPU_XSAVE_AREA_SIZE bytes, 64-byte aligned */
+};
+
+/* The segments a vCPU starts with, flat in each case (boot protocols of Linux and Multiboot). */
+enum vcpu_start_mode {
+    VCPU_START_PROTECTED_32, /* paging off */
+    VCPU_START_LONG_64,      /* 4-level paging by cr3 */
+};
+
+struct vcpu_start {
+    enum vcpu_start_mode mode;
+    uint64_t rip, rsp, rax, rbx, rsi, cr3;
+    uint64_t gdt_base;
+    uint16_t gdt_limit;
+    uint16_t code_selector, data_selector;
+};
+
+/* Makes a vCPU with controls and host state in its VMCS; guest state comes by vcpu_start. -EIO: VMX refuses.
+ */
+int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings) __must_check;
+
+/* Puts the vCPU's registers in the state in which a boot loader hands over. Its VMCS is current. */
+void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start);
+
+/* Makes the vCPU the one that this processor runs: its VMCS current, its other state in the registers. */
+void vcpu_load(struct vcpu *vcpu);
+
+/* Takes the vCPU off this processor: its state is whole in memory, the VMCS clear. */
+void vcpu_unload(struct vcpu *vcpu);
+
+/* How an attempt to run the guest ended. */
+enum vcpu_run_result {
+    VCPU_RAN, /* an exit: VMCS_EXIT_REASON says which; it, the vectoring information and RIP are known */
+    VCPU_ENTRY_FAILED, /* VMfail: VMCS_VM_INSTRUCTION_ERROR says why */
+};
+
+/* Whether no exit changes the field: controls and host state, but for the one control whose valid bit each
+ * exit clears. */
+static inline bool vcpu_field_lasts(struct vmcs_field field)
+{
+    return (vmcs_field_class(field) == VMCS_CLASS_CONTROL || vmcs_field_class(field) == VMCS_CLASS_HOST) &&
+           field.index != VMCS_INDEX_ENTRY_INTERRUPTION_INFO;
+}
+
+/* The field's bit in word `word` of a set of fields; 0 if it is in another word. */
+static inline uint64_t vcpu_field_bit(struct vmcs_field field, unsigned word)
+{
+    return field.index / 64 == word ? BIT(field.index % 64) : 0;
+}
+
+static inline uint64_t *vcpu_known_word(struct vcpu *vcpu, struct vmcs_field field)
+{
+    return &(vcpu_field_lasts(field) ? vcpu->known_lasting : vcpu->known)[field.index / 64];
+}
+
+static inline bool vcpu_field_known(struct vcpu *vcpu, struct vmcs_field field)
+{
+    return (*vcpu_known_word(vcpu, field) >> (field.index % 64) & 1) != 0;
+}
+
+static inline void vcpu_read_hardware(struct vcpu *vcpu, struct vmcs_field field)
+{
+    if (unlikely(!vmx_read(field.encoding, &vcpu->values[field.index])))
+        panic("VMREAD of field %#x failed", field.encoding);
+}
+
+static inline void vcpu_set_known(struct vcpu *vcpu, struct vmcs_field field)
+{
+    *vcpu_known_word(vcpu, field) |= BIT(field.index % 64);
+}
+
+/* Reads a field from the processor into the cache. */
+static inline void vcpu_fetch(struct vcpu *vcpu, struct vmcs_field field)
+{
+    vcpu_read_hardware(vcpu, field);
+    vcpu_set_known(vcpu, field);
+}
+
+/* The same for three at once, for those that nearly every exit needs, and that are not known yet. */
+static inline void vcpu_fetch3(struct vcpu *vcpu, struct vmcs_field a, struct vmcs_field b,
+                               struct vmcs_field c)
+{
+    vcpu_read_hardware(vcpu, a);
+    vcpu_read_hardware(vcpu, b);
+    vcpu_read_hardware(vcpu, c);
+    vcpu_set_known(vcpu, a);
+    vcpu_set_known(vcpu, b);
+    vcpu_set_known(vcpu, c);
+}
+
+/* A field that is known, without a question. */
+static inline uint64_t vcpu_fetched(const struct vcpu *vcpu, struct vmcs_field field)
+{
+    return vcpu->values[field.index];
+}
+
+/* The value of a field. */
+static inline uint64_t vcpu_read(struct vcpu *vcpu, struct vmcs_field field)
+{
+    if (!vcpu_field_known(vcpu, field))
+        vcpu_fetch(vcpu, field);
+    return vcpu->values[field.index];
+}
+
+/* Writes a field whose value is known to change. */
+static inline void vcpu_put(struct vcpu *vcpu, struct vmcs_field field, uint64_t value)
+{
+    if (unlikely(!vmx_write(field.encoding, value)))
+        panic("VMWRITE of %#lx to field %#x failed", value, field.encoding);
+    vcpu->values[field.index] = value;
+    vcpu_set_known(vcpu, field);
+}
+
+static inline void vcpu_write(struct vcpu *vcpu, struct vmcs_field field, uint64_t value)
+{
+    if (!vcpu_field_known(vcpu, field) || vcpu->values[field.index] != value)
+        vcpu_put(vcpu, field, value);
+}
+
+/* The way in and out, in entry.S: 0 after an exit, else VMfail. From vcpu_run only. */
+unsigned vcpu_enter(struct vcpu *vcpu, bool launched);
+
+/*
+ * Enters the guest until its next exit. `timer`, below 2^32, is how many ticks of the TSC the guest may run
+ * at most, where there is a VMX-preemption timer. Interrupts off. Exit path.
+ */
+static inline enum vcpu_run_result vcpu_run(struct vcpu *vcpu, uint64_t timer)
+{
+    if (likely(vcpu->has_preemption_timer) &&
+        unlikely(!vmx_write(VMCS_PREEMPTION_TIMER_VALUE.encoding, timer >> vcpu->preemption_timer_shift)))
+        panic("the VMX-preemption timer takes no value");
+    if (unlikely(vcpu_enter(vcpu, vcpu->launched) != 0))
+        return VCPU_ENTRY_FAILED;
+    vcpu->launched = true;
+    vcpu_read_hardware(vcpu, VMCS_EXIT_REASON);
+    vcpu_read_hardware(vcpu, VMCS_IDT_VECTORING_INFO);
+    vcpu_read_hardware(vcpu, VMCS_GUEST_RIP);
+    /* Nothing else is known any more. Unrolled, these are stores of constants. */
+#pragma GCC unroll 8
+    for (unsigned word = 0; word < VCPU_FIELD_WORDS; word++)
+        vcpu->known[word] = vcpu_field_bit(VMCS_EXIT_REASON, word) |
+                            vcpu_field_bit(VMCS_IDT_VECTORING_INFO, word) |
+                            vcpu_field_bit(VMCS_GUEST_RIP, word);
+    return VCPU_RAN;
+}
+
+/* A general register by the processor's number (0-15), RSP included. */
+static inline uint64_t vcpu_read_register(struct vcpu *vcpu, unsigned number)
+{
+    return number == VCPU_RSP ? vcpu_read(vcpu, VMCS_GUEST_RSP) : vcpu->registers[number];
+}
+
+static inline void vcpu_write_register(struct vcpu *vcpu, unsigned number, uint64_t value)
+{
+    if (number == VCPU_RSP)
+        vcpu_write(vcpu, VMCS_GUEST_RSP, value);
+    else
+        vcpu->registers[number] = value;
+}
+
+/* The guest's own CR0 and CR4, by read shadow and mask. */
+static inline uint64_t vcpu_read_cr0(struct vcpu *vcpu)
+{
+    return policy_cr_guest(vcpu_read(vcpu, VMCS_GUEST_CR0), vcpu_read(vcpu, VMCS_CR0_READ_SHADOW),
+                           policy_cr_mask(&vcpu->policy->cr0));
+}
+
+static inline uint64_t vcpu_read_cr4(struct vcpu *vcpu)
+{
+    return policy_cr_guest(vcpu_read(vcpu, VMCS_GUEST_CR4), vcpu_read(vcpu, VMCS_CR4_READ_SHADOW),
+                           policy_cr_mask(&vcpu->policy->cr4));
+}
+
+/* Gives the guest new values of CR0, CR4 and EFER, each where the policy puts it; the controls follow
+ * EFER.LMA. */
+void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state);
+
+/* CR0, CR3, CR4, EFER and CS.L as the guest sees them. */
+void vcpu_read_control_state(struct vcpu *vcpu, struct cr_state *state);
+
+/* Moves past the instruction that exited: RIP, and the shadows of STI and MOV SS end. */
+void vcpu_skip_instruction(struct vcpu *vcpu);
+
+/* The same for one of `length` bytes, where the exit does not tell the length. */
+void vcpu_skip_bytes(struct vcpu *vcpu, uint64_t length);
+
+/*
+ * An instruction, or one iteration of a repeated one, was executed in the guest's place: where it
+ * single-steps, the trap follows. Skipping an instruction does this by itself.
+ */
+void vcpu_end_step(struct vcpu *vcpu);
+
+/* The hardware forgets what it cached of this vCPU's linear addresses (VPID). */
+void vcpu_flush_linear(struct vcpu *vcpu);
