@@ -163,8 +163,13 @@ test: setup
 	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch check
 	/usr/bin/python3 -m pytest -n 2
 
+# Exits and boots, counted in Bochs; words in PARTS limit it (tools/bench.py --help).
+bench: setup
+	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch
+	tools/bench.py $(PARTS)
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all unit clean setup fetch run check clang format floors analysis test
+.PHONY: all unit clean setup fetch run check clang format floors analysis test bench
 .SECONDARY:

@@ -383,8 +383,9 @@ void boot_main(uint32_t magic, uint32_t information_address)
     static struct panic_hook stop_hook = {.run = stop_processor};
 
     tsc_at_hand_over = cpu_rdtsc();
-    panic_hook_register(&exits_hook);
     panic_stop_register(&stop_hook);
+    panic_hook_register(&exits_hook);
+    trap_register_panic_hook();
     if (magic != MULTIBOOT2_LOADER_MAGIC ||
         multiboot2_parse(&information, physmap_pointer(HPA(information_address)), HPA(information_address)) !=
             0) {

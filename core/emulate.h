@@ -41,8 +41,7 @@ struct emulate_ops {
      */
     bool (*linear)(void *context, enum decode_segment segment, uint64_t offset, unsigned size, bool write,
                    gla_t *gla, struct emulate_fault *fault);
-    /* Guest memory, 1, 2, 4 or 8 bytes, also across a page boundary, with the rights of the vCPU's current
-     * state. */
+    /* Guest memory, 1, 2, 4 or 8 bytes, also across a page boundary, with the vCPU's present rights. */
     enum emulate_access (*memory_read)(void *context, gla_t gla, unsigned size, uint64_t *value,
                                        struct emulate_fault *fault);
     enum emulate_access (*memory_write)(void *context, gla_t gla, unsigned size, uint64_t value,

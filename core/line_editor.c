@@ -241,9 +241,9 @@ static const struct key letters[] = {
     {'H', key_home}, {'F', key_end},  {0, NULL},
 };
 
-/* ESC [ digit ~ (VT220). */
-static const struct key digits[] = {
-    {'1', key_home}, {'3', key_delete}, {'4', key_end}, {'7', key_home}, {'8', key_end}, {0, NULL},
+/* ESC [ number ~ (VT220). */
+static const struct key numbers[] = {
+    {1, key_home}, {3, key_delete}, {4, key_end}, {7, key_home}, {8, key_end}, {0, NULL},
 };
 
 static void press(struct line_editor *e, const struct key *keys, char code)
@@ -256,20 +256,21 @@ static void press(struct line_editor *e, const struct key *keys, char code)
     }
 }
 
-/* One more byte of an escape sequence: parameters up to the byte that ends it. What is unknown does nothing.
- */
+/* One more byte of an escape sequence: parameters up to the byte that ends it. Unknown ones do nothing. */
 static void take_sequence(struct line_editor *e, char byte)
 {
     if (e->sequence == 1) {
         e->sequence = byte == '[' || byte == 'O' ? 2 : 0;
         e->parameter = 0;
-    } else if (byte >= '0' && byte <= '?') {
-        if (e->parameter == 0)
-            e->parameter = byte;
+    } else if (byte >= '0' && byte <= '9') {
+        if (e->sequence == 2 && e->parameter < 10)
+            e->parameter = (uint8_t)(e->parameter * 10 + (byte - '0'));
+    } else if (byte > '9' && byte <= '?') {
+        e->sequence = 3;
     } else {
         e->sequence = 0;
         if (byte == '~')
-            press(e, digits, e->parameter);
+            press(e, numbers, (char)e->parameter);
         else
             press(e, letters, byte);
     }

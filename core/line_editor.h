@@ -34,9 +34,9 @@ struct line_editor {
     unsigned history_count;                 /* lines ever kept */
     unsigned history_back;                  /* how many lines up the user is; 0: the line being typed */
     char typed[LINE_EDITOR_LENGTH_MAX + 1]; /* that line, while the user is up in the history */
-    uint8_t sequence; /* how far an escape sequence has come: 0: none, 1: ESC, 2: ESC [ or ESC O */
-    char parameter;   /* its first digit, or 0 */
-    char previous;    /* the byte before, so that \r\n ends one line, not two */
+    uint8_t sequence;  /* how far an escape sequence is: 1: ESC, 2: in its first parameter, 3: past that */
+    uint8_t parameter; /* the first, as far as keys have them */
+    char previous;     /* the byte before, so that \r\n ends one line, not two */
 };
 
 /* `prompt` (borrowed, at most 9 bytes) stands before each line. Shows nothing yet. */
@@ -46,8 +46,7 @@ void line_editor_init(struct line_editor *editor, const struct line_editor_ops *
 /* Shows prompt and line, the cursor where it belongs: at the start of a line, and after other output. */
 void line_editor_show(struct line_editor *editor);
 
-/* Takes prompt and line off the terminal's row, so that something else can be written there; nothing is lost.
- */
+/* Takes prompt and line off the terminal's row, so that other text can be written there; nothing is lost. */
 void line_editor_hide(struct line_editor *editor);
 
 /*

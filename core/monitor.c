@@ -6,8 +6,7 @@
 
 #define PROMPT   "umbra> "
 
-/* Room for the most that one key or one step's line prints, with the prompt and its line drawn again after
- * it. */
+/* Room for the most that one key or one printed line needs, with the prompt drawn again after it. */
 #define ROOM_MIN 512
 
 struct command {
@@ -143,8 +142,7 @@ static struct slice partition_name(struct monitor *m, unsigned partition)
     return row.name;
 }
 
-/* Runs an op on the partition. `done` is its past tense, `verb` what it was to do; no word after it if NULL.
- */
+/* Runs an op on the partition. `verb` is what it was to do, `done` what to say after it, or NULL. */
 static bool act(struct monitor *m, bool (*op)(void *, unsigned, struct monitor_error *), const char *verb,
                 const char *done)
 {

@@ -54,8 +54,7 @@ struct monitor_ops {
     bool (*stats_line)(void *context, unsigned partition, unsigned number, char *line, size_t size);
     bool (*memory_line)(void *context, unsigned number, char *line, size_t size);
     bool (*cpu_line)(void *context, unsigned number, char *line, size_t size);
-    /* The line of the log at or after *position (0: the oldest), which moves behind it; see console_log_line.
-     */
+    /* The line of the log at or after *position (0: the oldest), which moves behind it. False: none. */
     bool (*log_line)(void *context, uint64_t *position, char *line, size_t size);
     /* The end of Umbra; may return, and then takes effect when the run loop gets to it. */
     void (*poweroff)(void *context);

@@ -15,6 +15,7 @@
 
 #define MONITOR_RING_SIZE KIB(16)
 #define LOG_SIZE          KIB(64)
+#define SCRUB_FRAMES      4 /* that one step clears of the memory that partitions gave back */
 
 static struct console console;
 static struct monitor monitor;
@@ -218,6 +219,15 @@ static const struct monitor_ops monitor_ops = {
     .write = op_write,
 };
 
+/* The newest hook, so it runs first: the console's own then shows what waits, byte by byte. */
+static void on_panic(struct panic_hook *hook)
+{
+    (void)hook;
+    serial_set_synchronous();
+}
+
+static struct panic_hook panic_hook = {.run = on_panic};
+
 /* ---- Both
  * ------------------------------------------------------------------------------------------------------- */
 
@@ -240,6 +250,7 @@ void operator_init(const struct config *config, struct frame_pool *pool, const s
         if (config->partitions[i].console_uart && !config->partitions[i].refused)
             console_add_partition(&console, i, config->partitions[i].name, allocate(CONSOLE_RING_SIZE));
     monitor_init(&monitor, &monitor_ops, NULL);
+    panic_hook_register(&panic_hook);
 }
 
 void operator_start(void)
@@ -265,7 +276,8 @@ bool operator_step(void)
         operator_power_off();
     if (reboot_requested && !console_has_work(&console))
         operator_reboot();
-    return console_has_work(&console) && serial_room() > 0;
+    uint64_t cleared = frame_scrub_step(frames, SCRUB_FRAMES);
+    return cleared > 0 || (console_has_work(&console) && serial_room() > 0);
 }
 
 static void last_words(const char *line)
@@ -273,6 +285,7 @@ static void last_words(const char *line)
     serial_set_synchronous();
     console_stop(&console);
     print("\numbra: %s\n", line);
+    serial_drain();
 }
 
 void operator_power_off(void)

@@ -95,6 +95,12 @@ void partition_vcpu_reset(struct partition_vcpu *vcpu)
     vcpu->deadline = VDEV_NEVER;
     vcpu->deadline_changed = true;
     vcpu->first_entry = 0;
+    memset(vcpu->exits, 0, sizeof(vcpu->exits));
+    vcpu->trace.count = 0;
+    vcpu->sampled_exits = 0;
+    vcpu->sampled_ticks = 0;
+    vcpu->injected = 0;
+    vcpu->mmio = 0;
     *msrs = (struct partition_msrs){
         .misc_enable = policy_msr_reset_value(policy_msr_find(MSR_IA32_MISC_ENABLE)),
         .mtrr_default = MTRR_DEF_TYPE_ENABLE | MTRR_DEF_TYPE_FIXED_ENABLE | MEMORY_TYPE_WB,

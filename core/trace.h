@@ -12,8 +12,8 @@ struct trace_record {
     uint64_t tsc;           /* of the pCPU, at the exit */
     uint64_t rip;           /* the guest's */
     uint64_t qualification; /* as the VMCS has it, if the handler looked at it */
-    uint64_t detail; /* what the handler finds telling: MSR number, guest-physical address, vector … */
-    uint32_t reason; /* the whole exit-reason field */
+    uint64_t detail;        /* the guest's RAX at the exit */
+    uint32_t reason;        /* the whole exit-reason field */
 };
 
 /* Zeroed memory is an empty trace. */

@@ -28,6 +28,7 @@ enum {
 #define MODEM_DTR_RTS_OUT2    0x0b
 #define STATUS_RECEIVED       0x01
 #define STATUS_TRANSMIT_EMPTY 0x20
+#define STATUS_LINE_IDLE      0x40
 #define FIFO_DEPTH            16
 #define CLOCK_BAUD            115200
 
@@ -208,6 +209,14 @@ void serial_set_synchronous(void)
     write_register(REGISTER_INTERRUPT_ENABLE, 0);
     while (ring_get(&serial.transmit, &byte))
         write_waiting(byte);
+}
+
+void serial_drain(void)
+{
+    serial_set_synchronous();
+    for (unsigned polls = 0; serial.port != 0 && polls < TRANSMIT_POLLS_MAX; polls++)
+        if (read_register(REGISTER_LINE_STATUS) & STATUS_LINE_IDLE)
+            break;
 }
 
 size_t serial_room(void)

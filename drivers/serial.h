@@ -31,6 +31,9 @@ void serial_interrupt(void);
 /* Empties the transmit ring and waits for each byte from now on: for panic and power-off. */
 void serial_set_synchronous(void);
 
+/* Waits until the last byte has left the line: before the machine is switched off. */
+void serial_drain(void);
+
 /* How many bytes serial_write takes now without losing any. */
 size_t serial_room(void);
 

@@ -7,22 +7,20 @@ static struct panic_hook *show_hooks;
 static struct panic_hook *stop_hooks;
 static bool panicking;
 
-static void append(struct panic_hook **list, struct panic_hook *hook)
+static void prepend(struct panic_hook **list, struct panic_hook *hook)
 {
-    while (*list != NULL)
-        list = &(*list)->next;
-    hook->next = NULL;
+    hook->next = *list;
     *list = hook;
 }
 
 void panic_hook_register(struct panic_hook *hook)
 {
-    append(&show_hooks, hook);
+    prepend(&show_hooks, hook);
 }
 
 void panic_stop_register(struct panic_hook *hook)
 {
-    append(&stop_hooks, hook);
+    prepend(&stop_hooks, hook);
 }
 
 static void run(struct panic_hook *hook)

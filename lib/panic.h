@@ -11,7 +11,10 @@ struct panic_hook {
     struct panic_hook *next;
 };
 
-/* Run in the order of registration, before (show) or after (stop) the last line is printed. Start-up only. */
+/*
+ * Run before (show) or after (stop) the last line is printed, the newest first: a console that came up late
+ * takes the output over before anything is shown. Start-up only.
+ */
 void panic_hook_register(struct panic_hook *hook);
 void panic_stop_register(struct panic_hook *hook);
 

@@ -55,7 +55,8 @@ CONTROL = re.compile(
 LINES = [
     (re.compile(r"(?P<umbra>umbra>)(?P<typed>(?: .*)?)"), ("umbra", "typed")),
     (re.compile(r"(?P<prompt>[~/][\w/.-]* [#$])(?P<typed>(?: .*)?)"), ("prompt", "typed")),
-    (re.compile(r"(?P<umbra>(?:Umbra \d|umbra: |partition \S+: |config:\d|\[umbra).*)"), ("umbra",)),
+    (re.compile(r"(?P<umbra>(?:Umbra \d|umbra: |partition \S+: |config:\d).*)"), ("umbra",)),
+    (re.compile(r"(?P<umbra>\[[A-Za-z][\w-]*(?:, \d+ bytes lost)?\])"), ("umbra",)),
     (re.compile(r"(?P<faint>\[ *\d+\.\d+\])(?P<plain>.*)"), ("faint", "plain")),
     (re.compile(r"(?P<faint>⋮.*)"), ("faint",)),
 ]
@@ -73,7 +74,7 @@ class Terminal:
     def feed(self, text):
         at = 0
         for match in CONTROL.finditer(text):
-            self._put(text[at:match.start()])
+            self._put(text[at : match.start()])
             at = match.end()
             if match["final"]:
                 self._sequence(match["final"], match["parameters"])
@@ -90,7 +91,7 @@ class Terminal:
     def _put(self, text):
         row = self._rows[self._row]
         row.extend(" " * (self._column - len(row)))
-        row[self._column:self._column + len(text)] = text
+        row[self._column : self._column + len(text)] = text
         self._column += len(text)
 
     def _control(self, control):
@@ -128,16 +129,16 @@ class Terminal:
         elif final == "G":
             self._column = count - 1
         elif final == "K" and numbers[0] == 0:
-            del row[self._column:]
+            del row[self._column :]
         elif final == "K":
-            row[:self._column] = " " * min(self._column, len(row))
+            row[: self._column] = " " * min(self._column, len(row))
             if numbers[0] == 2:
                 row.clear()
         elif final == "J" and numbers[0] == 2:
             self._erase_screen()
         elif final == "J" and numbers[0] == 0:
-            del row[self._column:]
-            self._rows[self._row + 1:] = [[] for _ in self._rows[self._row + 1:]]
+            del row[self._column :]
+            self._rows[self._row + 1 :] = [[] for _ in self._rows[self._row + 1 :]]
 
     def _erase_screen(self):
         """What the screen showed has been seen: it goes where scrolled lines go."""
@@ -165,7 +166,7 @@ def choose(lines, start, head, tail):
     lines = [line for line, before in zip(lines[first:], ["", *lines[first:]]) if line or before]
     if len(lines) <= head + tail + 1:
         return lines
-    return [*lines[:head], f"⋮ {len(lines) - head - tail} lines", *lines[len(lines) - tail:]]
+    return [*lines[:head], f"⋮ {len(lines) - head - tail} lines", *lines[len(lines) - tail :]]
 
 
 def _spans(line):
@@ -178,7 +179,7 @@ def _spans(line):
 
 
 def _draw_line(line, columns, y):
-    shown = line if len(line) <= columns else line[:columns - 1] + "…"
+    shown = line if len(line) <= columns else line[: columns - 1] + "…"
     spans = "".join(
         escape(text) if name == "plain" else f'<tspan class="{name}">{escape(text)}</tspan>'
         for name, text in _spans(shown)
@@ -197,10 +198,12 @@ def draw(lines, columns, title):
     width = round(columns * CELL_WIDTH + 2 * PADDING)
     height = BAR + len(lines) * CELL_HEIGHT + 2 * PADDING
     body = "".join(
-        _draw_line(line, columns, BAR + PADDING + row * CELL_HEIGHT + FONT_SIZE) for row, line in enumerate(lines)
+        _draw_line(line, columns, BAR + PADDING + row * CELL_HEIGHT + FONT_SIZE)
+        for row, line in enumerate(lines)
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" '
         f'role="img" aria-labelledby="title" font-size="{FONT_SIZE}">\n'
         f'<title id="title">{escape(title)}</title>\n'
         f"<style>\n{STYLE}</style>\n"
@@ -215,8 +218,13 @@ def main(words=None):
     parser = argparse.ArgumentParser(description="Draws a captured serial console as an SVG picture.")
     parser.add_argument("log", type=pathlib.Path, metavar="LOG", help="as `umbra run --log` writes it")
     parser.add_argument("out", type=pathlib.Path, metavar="OUT.svg")
-    parser.add_argument("--from", dest="start", default=BANNER, metavar="TEXT",
-                        help=f"begin with the first line that contains it ({BANNER}); '' for the first of all")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        default=BANNER,
+        metavar="TEXT",
+        help=f"begin with the first line that contains it ({BANNER}); '' for the first of all",
+    )
     parser.add_argument("--head", type=int, default=16, metavar="N", help="lines shown of the beginning (16)")
     parser.add_argument("--tail", type=int, default=24, metavar="N", help="and of the end (24)")
     parser.add_argument("--columns", type=int, default=100, metavar="N", help="characters of a line (100)")

@@ -128,8 +128,7 @@ static const struct row three_byte[256] = {
 #define UNDEFINED(group, first, last)                                                                        \
     [GROUP_##group + (first)... GROUP_##group + (last)] = {.flags = FLAG_UNDEFINED}
 
-/* By ModRM.reg: SDM vol. 2, table A-6. FORM_NONE: the opcode's. A row that is not there is outside the set.
- */
+/* By ModRM.reg: SDM vol. 2, table A-6. FORM_NONE: the opcode's. No row: outside the set. */
 static const struct row groups[GROUPS_END] = {
     EXTENSION(1, 0, ADD, NONE, FLAG_LOCK),
     EXTENSION(1, 1, OR, NONE, FLAG_LOCK),
@@ -237,8 +236,7 @@ static int64_t next_number(struct decoder *d, unsigned size)
     return (int64_t)(value << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
-/* Takes one legacy prefix; false if `byte` is none. In 64-bit mode the four old segments' prefixes do
- * nothing. */
+/* Takes one legacy prefix; false if `byte` is none. 64-bit mode ignores those of four segments. */
 static bool take_prefix(struct decoder *d, uint8_t byte, enum decode_mode mode)
 {
     switch (byte) {
@@ -428,8 +426,7 @@ static void find_sizes(const struct decoder *d, struct decode_instruction *i, un
         i->memory_size = 4;
 }
 
-/* Register `number`: without REX, byte registers 4 to 7 are the second bytes of 0 to 3 (SDM vol. 1, 3.4.1.1).
- */
+/* Register `number`: without REX, bytes 4 to 7 are the second bytes of 0 to 3 (SDM vol. 1, 3.4.1.1). */
 static struct decode_register name_register(const struct decode_instruction *i, uint8_t number)
 {
     if (i->operand_size == 1 && i->rex == 0 && number >= 4)

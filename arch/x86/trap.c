@@ -41,14 +41,29 @@ unsigned trap_take_nmis(void)
     return count;
 }
 
-static void print_frame(const struct trap_frame *f)
+/* Of the exception that Umbra is about to panic for. */
+static const struct trap_frame *panic_frame;
+
+static void print_frame(struct panic_hook *hook)
 {
+    const struct trap_frame *f = panic_frame;
+
+    (void)hook;
+    if (f == NULL)
+        return;
     print("vector %lu error %#lx rip %#lx cs %#lx rflags %#lx rsp %#lx cr2 %#lx\n", f->vector, f->error_code,
           f->rip, f->cs, f->rflags, f->rsp, cpu_read_cr2());
     print("rax %016lx rbx %016lx rcx %016lx rdx %016lx\n", f->rax, f->rbx, f->rcx, f->rdx);
     print("rsi %016lx rdi %016lx rbp %016lx r8  %016lx\n", f->rsi, f->rdi, f->rbp, f->r8);
     print("r9  %016lx r10 %016lx r11 %016lx r12 %016lx\n", f->r9, f->r10, f->r11, f->r12);
     print("r13 %016lx r14 %016lx r15 %016lx cr3 %016lx\n", f->r13, f->r14, f->r15, cpu_read_cr3());
+}
+
+void trap_register_panic_hook(void)
+{
+    static struct panic_hook hook = {.run = print_frame};
+
+    panic_hook_register(&hook);
 }
 
 void trap_handle(struct trap_frame *frame)
@@ -65,6 +80,6 @@ void trap_handle(struct trap_frame *frame)
         frame->rip = (uint64_t)trap_rdmsr_safe_failed;
         return;
     }
-    print_frame(frame);
+    panic_frame = frame;
     panic("exception %lu in Umbra at %#lx", frame->vector, frame->rip);
 }

@@ -23,6 +23,10 @@ struct trap_frame {
 /* From trap.S only. */
 void trap_handle(struct trap_frame *frame);
 
+/* The panic screen shows the registers of the exception that caused it. Start-up, after the console's own
+ * hooks. */
+void trap_register_panic_hook(void);
+
 /* Makes `handler` the one of an external-interrupt vector (32-255). Start-up only. */
 void trap_set_handler(uint8_t vector, void (*handler)(void));
 

@@ -16,6 +16,6 @@ def test_same_as_bare(machine, tmp_path, name):
     expected = bare.run(BUILD / "tests" / "guests" / f"{name}.elf")
     machine.boot(conf.write(tmp_path, guest=conf.guest(name, on_stop="poweroff")), "--on", "bochs")
     assert machine.wait_end() == 0
-    result = compare.rows(expected.text, machine.before)
-    assert result.differences == []
-    print(f"{name}: {result.count} rows, {result.declared} declared different")
+    result = compare.compare(name, expected.text, machine.before)
+    assert result.problems == []
+    print(f"{name}: {result.rows} rows, {result.declared} declared different")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * What one operation costs, in ticks of the TSC: the difference of two RDTSCs around it, less that of two
- * around nothing.. On a bare processor the same rows are the cost without exits.
+ * around nothing. On a bare processor the same rows are the cost without exits.
  */
 #include "lib/printf.h"
 #include "tests/guests/lib/pc.h"
@@ -36,14 +36,6 @@ static void do_rdmsr(void)
 static void do_wrmsr(void)
 {
     wrmsr(MSR_TSC_DEADLINE, 0);
-}
-
-/* The hypercall that does nothing: an unknown number. */
-static void do_vmcall(void)
-{
-    uint64_t rax = ~0UL;
-
-    __asm__ volatile("vmcall" : "+a"(rax) : : "memory", "rbx", "rcx", "rdx", "rsi", "rdi");
 }
 
 static void do_ioapic_read(void)
@@ -107,23 +99,21 @@ static void do_deadline(void)
 static const struct {
     const char *name;
     void (*act)(void);
-    bool umbra_only;
 } acts[] = {
-    {"cpuid", do_cpuid, false},
-    {"port-read", do_port_read, false},
-    {"rdmsr", do_rdmsr, false},
-    {"wrmsr", do_wrmsr, false},
-    {"vmcall", do_vmcall, true},
-    {"ioapic-read", do_ioapic_read, false},
-    {"tpr-write", do_tpr_write, false},
-    {"cr8", do_cr8, false},
-    {"cr0-ts", do_ts, false},
-    {"cr0-wp", do_wp, false},
-    {"cr4-pge", do_pge, false},
-    {"cr3", do_cr3, false},
-    {"invlpg", do_invlpg, false},
-    {"self-ipi", do_self_ipi, false},
-    {"tsc-deadline", do_deadline, false},
+    {"cpuid", do_cpuid},
+    {"port-read", do_port_read},
+    {"rdmsr", do_rdmsr},
+    {"wrmsr", do_wrmsr},
+    {"ioapic-read", do_ioapic_read},
+    {"tpr-write", do_tpr_write},
+    {"cr8", do_cr8},
+    {"cr0-ts", do_ts},
+    {"cr0-wp", do_wp},
+    {"cr4-pge", do_pge},
+    {"cr3", do_cr3},
+    {"invlpg", do_invlpg},
+    {"self-ipi", do_self_ipi},
+    {"tsc-deadline", do_deadline},
 };
 
 static void measure(void (*volatile act)(void))
@@ -155,8 +145,6 @@ void guest_main(void)
     measure(nothing);
     uint64_t overhead = least();
     for (size_t i = 0; i < ARRAY_SIZE(acts); i++) {
-        if (acts[i].umbra_only && !guest_under_umbra())
-            continue;
         measure(acts[i].act);
         measure(acts[i].act); /* the second time nothing is cold */
         while ((inb(UART_LSR) & 0x40) == 0)

@@ -41,12 +41,15 @@ def test_choose():
 def test_drawing_is_well_formed_and_repeatable(tmp_path):
     """Fails when text reaches the SVG unescaped, is lost, or wider than the picture."""
     log, first, second = (tmp_path / name for name in ("log", "first.svg", "second.svg"))
-    log.write_bytes(b"Umbra 0.1, a microhypervisor\r\n<&\"> \xff\r\numbra> list\r\n" + b"w" * 300 + b"\r\n")
+    log.write_bytes(b'Umbra 0.1, a microhypervisor\r\n<&"> \xff\r\numbra> list\r\n' + b"w" * 300 + b"\r\n")
     for out in (first, second):
         boot_picture.main([str(log), str(out), "--columns", "40"])
     assert first.read_bytes() == second.read_bytes()
     texts = [
-        "".join(node.firstChild.data if node.nodeType == node.ELEMENT_NODE else node.data for node in text.childNodes)
+        "".join(
+            node.firstChild.data if node.nodeType == node.ELEMENT_NODE else node.data
+            for node in text.childNodes
+        )
         for text in xml.dom.minidom.parse(str(first)).getElementsByTagName("text")
     ]
     assert texts[1:] == ["Umbra 0.1, a microhypervisor", '<&"> \ufffd', "umbra> list", "w" * 39 + "…"]

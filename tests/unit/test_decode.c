@@ -233,8 +233,7 @@ static void ask_zydis(struct theirs *t, enum decode_mode mode, const uint8_t *by
 
         if (o->type == ZYDIS_OPERAND_TYPE_MEMORY)
             *(is_stack(o) ? &t->stack_operands : &t->memory_operands) += 1;
-        /* MOV, PUSH and POP of segment registers, MOV of control registers and MOVSD of XMM registers are not
-         * ours. */
+        /* Those with segment, control or vector registers are not ours. */
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) {
             ZydisRegisterClass class = ZydisRegisterGetClass(o->reg.value);
             if (class < ZYDIS_REGCLASS_GPR8 || class > ZYDIS_REGCLASS_GPR64)

@@ -376,8 +376,7 @@ static void random_state_of_machine(struct machine *m)
     }
 }
 
-/* A random machine before `i`, all of whose accesses hit the arena. False: the dice fell badly, throw again.
- */
+/* A random machine before `i`, all of whose accesses hit the arena. False: throw the dice again. */
 static bool arrange(struct machine *m, uint8_t *bytes, struct decode_instruction *i)
 {
     random_state_of_machine(m);
@@ -662,8 +661,7 @@ static enum emulate_result take_exit_16(struct machine *m, const struct decode_i
     return emulate_instruction(&m->emulate, i);
 }
 
-/* Real mode: 16-bit pointers wrap and keep the upper halves, and a limit is a fault before anything has
- * changed. */
+/* Real mode: 16-bit pointers wrap and keep the upper halves; a limit's fault comes before any change. */
 static void real_mode(void **state)
 {
     struct machine *m = fresh();
@@ -733,8 +731,7 @@ static void faults(void **state)
     assert_int_equal(m->registers[RSP], m->fault_at + 16);
 }
 
-/* Bytes that do not fit the exit: the guest changed them meanwhile, or the access crosses into another page.
- */
+/* Bytes that do not fit the exit: the guest changed them meanwhile, or the access crosses a page. */
 static void refusals(void **state)
 {
     struct machine *m = fresh();

@@ -255,17 +255,22 @@ static void faults(void **state)
 static void fetched_where(void **state)
 {
     (void)state;
-    CODE(0xa1, 0x30, 0x00, 0xe0, 0xfe);
-    violation_exit(LAPIC + 0x30, READ | USUAL);
-    fake_set(VMCS_GUEST_CS_BASE, 0xffe00000);
-    fake_set(VMCS_GUEST_RIP, GUEST_RIP + 0x200000);
-    handle();
-    assert_done(GUEST_RIP + 0x200000 + 5);
-    assert_int_equal(reg(VCPU_RAX), 0x01050014);
+    for (unsigned compatibility = 0; compatibility < 2; compatibility++) {
+        if (compatibility)
+            start_64(state);
+        CODE(0xa1, 0x30, 0x00, 0xe0, 0xfe);
+        violation_exit(LAPIC + 0x30, READ | USUAL);
+        fake_set(VMCS_GUEST_CS_ACCESS_RIGHTS, 0xc09b);
+        fake_set(VMCS_GUEST_CS_BASE, 0xffe00000);
+        fake_set(VMCS_GUEST_RIP, GUEST_RIP + 0x200000);
+        handle();
+        assert_done(GUEST_RIP + 0x200000 + 5);
+        assert_int_equal(reg(VCPU_RAX), 0x01050014);
+    }
 
     start_64(state);
-    set_reg(VCPU_RBX, LAPIC + 0x30);
     CODE(0x8b, 0x03); /* mov eax, [rbx] */
+    set_reg(VCPU_RBX, LAPIC + 0x30);
     violation_exit(LAPIC + 0x30, READ | USUAL);
     fake_set(VMCS_GUEST_CS_BASE, 0x1000);
     handle();

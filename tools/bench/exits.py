@@ -9,7 +9,7 @@ from umbra.common import BUILD, Problem, need_file
 MEMORY = 64  # MiB
 
 _BENCH = re.compile(r"^BENCH (\S+) (-?\d+) (-?\d+) (-?\d+) (\d+)$", re.MULTILINE)
-_DONE = r"^DONE \d+ \d+$"
+_DONE = r"^DONE \d+ (\d+)$"
 
 
 def run_bare(folder):
@@ -31,10 +31,10 @@ def _guest():
 def _run(iso, folder, memory):
     with Bochs(iso, folder, memory * MIB) as bochs:
         bochs.run_on()
-        bochs.wait_console(_DONE)
+        failed = int(bochs.wait_console(_DONE)[1])
         found = _BENCH.findall(bochs.console)
-    if not found:
-        raise Problem(f"bench_exits printed no figures:\n{bochs.console[-1000:]}")
+    if failed or not found:
+        raise Problem(f"bench_exits failed:\n{bochs.console[-1000:]}")
     return {
         name: dict(zip(("median", "min", "max", "count"), map(int, figures))) for name, *figures in found
     }

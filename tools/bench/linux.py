@@ -12,7 +12,7 @@ import re
 
 from bench import media
 from bench.bochs import MIB, Bochs
-from bench.elf import Elf
+from bench.programs import Elf, bzimage_entry
 from umbra.common import HYPERVISOR, Problem
 from umbra.guests import GUESTS
 
@@ -27,6 +27,10 @@ BARE_ONLY = "tsc_early_khz=100000"
 # Linux clears processor buffers before it halts, if it must: VERW (SDM volume 2); STI; HLT.
 _LINUX_HALT = rb"\x0f\x00\x2d.{4}\xfb(\xf4)"
 _UMBRA_HALT = rb"\xfb(\xf4)\xfa"  # STI; HLT; CLI
+
+_READY = (
+    r"^umbra: ready after (\d+) ticks: (\d+) own, (\d+) clearing memory, (\d+) waiting for the console$"
+)
 
 
 class Boot:
@@ -51,31 +55,40 @@ def boot_bare(folder):
 
 
 def boot_partition(folder):
-    """
-    Boots the ELF file in a partition. Returns the boot, the tick at which the boot loader handed over, Umbra's own
-    line about its start, and its statistics after the boot.
-    """
+    """Boots the ELF file in a partition. Returns the boot, and the monitor's statistics after it."""
     archive, end_code = media.make_archive(folder)
     umbra = Elf(HYPERVISOR)
     kernel = Elf(GUESTS / "vmlinux")
-    iso = media.umbra_iso(
-        folder,
-        "linux",
-        memory=f"{MEMORY}M",
-        boot="linux",
-        kernel=GUESTS / "vmlinux",
-        initrd=archive,
-        cmdline=COMMAND_LINE,
-    )
-    with Bochs(iso, folder, MACHINE * MIB) as bochs:
-        hand_over = bochs.go_to(umbra.entry, umbra.entry_code()).ticks
+    with Bochs(_partition(folder, GUESTS / "vmlinux", archive), folder, MACHINE * MIB) as bochs:
+        bochs.go_to(umbra.entry, umbra.entry_code())
         start = bochs.go_to(kernel.entry, kernel.entry_code())
         boot = _count(bochs, start, end_code, _halts(umbra, _UMBRA_HALT) + _halts(kernel, _LINUX_HALT))
-        statistics = _ask_statistics(bochs)
-        ready = re.search(r"^umbra: ready after .*", bochs.console, re.MULTILINE)
-        if not ready:
-            raise Problem(f"Umbra did not say when it was ready:\n{bochs.console}")
-        return boot, hand_over, ready[0], statistics
+        return boot, _ask_statistics(bochs)
+
+
+def start_partition(folder):
+    """
+    Umbra's start with the stock bzImage and the stock archive. Returns the ticks from the boot loader's hand-over to
+    the guest's first instruction, by the emulator, and what Umbra says of them: (all, its own, clearing memory,
+    waiting for the console).
+    """
+    umbra = Elf(HYPERVISOR)
+    iso = _partition(folder, GUESTS / "vmlinuz", GUESTS / "shell.cpio.gz")
+    with Bochs(iso, folder, MACHINE * MIB) as bochs:
+        hand_over = bochs.go_to(umbra.entry, umbra.entry_code())
+        first = bochs.go_to(*bzimage_entry(GUESTS / "vmlinuz"))
+        bochs.run_on()
+        return first.ticks - hand_over.ticks, tuple(map(int, bochs.wait_console(_READY).groups()))
+
+
+def _partition(folder, kernel, archive):
+    keys = {"kernel": kernel, "initrd": archive, "cmdline": COMMAND_LINE}
+    return media.umbra_iso(folder, "linux", memory=f"{MEMORY}M", boot="linux", **keys)
+
+
+def reasons(statistics):
+    """The names of those statistics that count the exits of one reason."""
+    return [name for name in statistics if name.startswith("exits_") and name != "exits_sampled"]
 
 
 def _halts(elf, pattern):

@@ -2,7 +2,7 @@
 """How much there is of Umbra: its image, and the lines that run in root mode, room by room."""
 import re
 
-from bench.elf import Elf
+from bench.programs import Elf
 from umbra.common import HYPERVISOR, ROOT, need_file
 
 ROOMS = ("lib", "arch", "mm", "drivers", "vmx", "nested", "core", "boot")
