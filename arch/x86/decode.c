@@ -231,8 +231,14 @@ static int64_t next_number(struct decoder *d, unsigned size)
 
     if (size == 0)
         return 0;
-    for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)next_byte(d) << (8 * i);
+    /* Mostly there are eight bytes to read: one load then does for any size. */
+    if (d->limit - d->position >= sizeof(value)) {
+        __builtin_memcpy(&value, d->bytes + d->position, sizeof(value));
+        d->position += size;
+    } else {
+        for (unsigned i = 0; i < size; i++)
+            value |= (uint64_t)next_byte(d) << (8 * i);
+    }
     return (int64_t)(value << (64 - 8 * size)) >> (64 - 8 * size);
 }
 

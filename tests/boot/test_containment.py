@@ -20,14 +20,16 @@ def booted(machine, tmp_path, word):
 def test_crash(machine, tmp_path, word, reason):
     """Fails when a crash takes more than its partition along, keeps no reason, or cannot be started again."""
     booted(machine, tmp_path, word)
-    machine.until("list", rf"bad +crashed.*{reason}")
+    machine.expect(rf"partition bad: crashed: {reason}")
+    assert re.search(rf"bad +crashed.*{reason}", machine.command("list"))
     assert re.search(r"other +running", machine.command("list"))
     dump = machine.command("dump bad")
     assert re.search(r"GUEST_RIP +[0-9a-f]{16}", dump)
     assert re.search(r"rax [0-9a-f]{16}", dump)
     assert "triple fault" in dump.splitlines()[-1]
-    machine.command("start bad")
-    machine.until("list", rf"bad +crashed.*{reason}")
+    machine.send_line("start bad")
+    machine.expect(rf"partition bad: crashed: {reason}")
+    assert re.search(rf"bad +crashed.*{reason}", machine.command("list"))
     machine.send_line("poweroff")
     assert machine.wait_end() == 0
 

@@ -146,7 +146,7 @@ static void ioapic_rows(void)
 
     lapic_init(false);
     guest_equal("ioapic-pins", (ioapic_read(1) >> 16 & 0xff) + 1, IOAPIC_PINS);
-    guest_value("ioapic-version", ioapic_read(1) & 0xff);
+    guest_differs("ioapic-version", ioapic_read(1) & 0xff);
     for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
         ioapic_route(pin, IOAPIC_MASKED | (0x30 + pin));
         ioapic_write((uint8_t)(0x11 + 2 * pin), pin << 24);
@@ -348,7 +348,7 @@ static void lapic_rows(void)
     guest_equal("esr-empty", lapic_read(LAPIC_ESR), 0);
     self_ipi(5);
     lapic_write(LAPIC_ESR, 0);
-    guest_value("esr-illegal-vector", lapic_read(LAPIC_ESR));
+    guest_differs("esr-illegal-vector", lapic_read(LAPIC_ESR));
     lapic_write(LAPIC_ESR, 0);
     lapic_write(LAPIC_ESR, 0);
     guest_equal("esr-empty-again", lapic_read(LAPIC_ESR), 0);

@@ -280,8 +280,7 @@ static void narrow(void **state)
     expect("\r\n[linux]\r\noutput");
 }
 
-/* What a receiver does not take waits, in order, for whoever has the focus then; past the ring it is refused
- * aloud. */
+/* What a receiver does not take waits in order, whoever has the focus; past the ring it is refused aloud. */
 static void slow_receiver(void **state)
 {
     char line[CONSOLE_INPUT_SIZE + 11];
@@ -324,7 +323,7 @@ static void slow_receiver(void **state)
     assert_int_equal(console->input_waiting, 0);
 }
 
-/* ---- Print ------------------------------------------------------------------------------------- */
+/* ---- Print ----------------------------------------------------------------------------------- */
 
 static char printed[256];
 

@@ -15,7 +15,7 @@
 
 #define PROMPT "umbra> "
 
-/* ---- A terminal of one row, 80 columns: what the editor may use of a VT100 ------------------------ */
+/* ---- A terminal of one row, 80 columns: what the editor may use of a VT100 ------------------- */
 
 struct terminal {
     char row[81]; /* without what trails */
