@@ -12,6 +12,7 @@ def test_lines_of_code_leave_out_comments_and_blanks():
     """Fails if a comment's line counts, or code behind, before or in a string with comment marks does not."""
     assert size._count("int a; // b\n\n/* c\n   d */\n  /* e */ int f;\n") == 2
     assert size._count('print("/*");\nint a;\nprint("*/ \\" // ");\n') == 3
+    assert size._count('"only a string"\n') == 1
     assert size._count("char c = '\"'; /* \" */\n// \"\nint a;\n") == 2
 
 
