@@ -24,7 +24,7 @@ KFLAGS   := $(CFLAGS) -ffreestanding -mcmodel=kernel -mno-red-zone -mgeneral-reg
 all: $(BUILD)/umbra.elf
 
 $(BUILD)/umbra.elf: $(objects) boot/umbra.lds
-	$(CC) -nostdlib -static -no-pie -Wl,-T,boot/umbra.lds -Wl,--build-id=none -Wl,--gc-sections \
+	$(CC) -nostdlib -static -Wl,-T,boot/umbra.lds -Wl,--build-id=none -Wl,--gc-sections \
 	      -Wl,-z,max-page-size=4096 -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments -o $@ $(objects)
 
 $(BUILD)/umbra/%.c.o: %.c
@@ -53,7 +53,7 @@ $(BUILD)/fuzz/pure/core/vdev/acpi.o: $(BUILD)/gen/core/vdev/dsdt.inc
 pure := $(filter-out lib/string.c,$(wildcard lib/*.c)) $(wildcard core/config/*.c core/vdev/*.c core/loader/*.c) \
         $(filter-out mm/address_space.c,$(wildcard mm/*.c)) \
         $(wildcard vmx/policy_*.c vmx/events.c vmx/controls.c vmx/fields.c vmx/reasons.c arch/x86/decode.c arch/x86/paging_*.c arch/x86/mtrr.c boot/multiboot2.c \
-                   core/emulate.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/policy_keys.c \
+                   core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/policy_keys.c \
                    vmx/vcpu.c core/partition.c core/partition_build.c core/exits/*.c)
 HFLAGS    := $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 host_objs := $(patsubst %.c,$(BUILD)/host/%.o,$(pure))

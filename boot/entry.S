@@ -56,7 +56,9 @@ boot_entry:
     jb no_long_mode
     movl $0x80000001, %eax
     cpuid
-    testl $(1 << 29), %edx
+    testl $(1 << 29), %edx /* 64-bit mode */
+    jz no_long_mode
+    testl $(1 << 20), %edx /* no-execute pages, which firmware can switch off */
     jz no_long_mode
     movl %edi, %ebx
 
@@ -142,7 +144,7 @@ boot_gdt_pointer:
     .word boot_gdt_end - boot_gdt - 1
     .long boot_gdt
 no_long_mode_text:
-    .asciz "umbra: panic: this processor has no 64-bit mode\r\n"
+    .asciz "umbra: panic this processor has no 64-bit mode, or firmware has switched its no-execute bit off\r\n"
 
     .text
     .code64

@@ -6,6 +6,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/descriptor.h"
 #include "arch/x86/mtrr.h"
+#include "arch/x86/registers.h"
 #include "arch/x86/trap.h"
 #include "boot/multiboot2.h"
 #include "core/config/config.h"
@@ -133,6 +134,8 @@ static void map_memory(void)
                       range->type == BOOT_MEMORY_NVS;
         uint64_t start = max_u64(range->base.value, LEGACY_END);
         uint64_t end = range->base.value + range->size;
+        if (range->type == BOOT_MEMORY_RAM)
+            end = align_down(end, PAGE_SIZE); /* the rest of the page may be another range's */
         if (memory && end > start)
             must(address_space_map_memory(HPA(start), end - start), "physical map");
     }
@@ -228,6 +231,11 @@ static void on_timer(void)
     lapic_end_of_interrupt();
 }
 
+/* A spurious interrupt is not in service: there is nothing to end. */
+static void on_spurious(void)
+{
+}
+
 static void start_interrupts(void)
 {
     pic_disable();
@@ -236,6 +244,8 @@ static void start_interrupts(void)
     lapic_enable();
     trap_set_handler(VECTOR_TIMER, on_timer);
     trap_set_handler(VECTOR_SERIAL, on_serial);
+    trap_set_handler(VECTOR_SPURIOUS, on_spurious);
+    trap_set_unhandled(lapic_end_of_interrupt);
 
     int irq = serial_irq();
     if (irq < 0)
@@ -307,7 +317,6 @@ static void build_partitions(void)
         .tsc_hz = tsc_hz,
         .wall_clock = wall_clock,
         .console_write = operator_partition_write,
-        .wake = run_wake,
     };
 
     start_vmx(&machine.capabilities);
@@ -363,6 +372,7 @@ static void run(void)
     };
 
     descriptor_load(ists);
+    cpu_write_cr4(cpu_read_cr4() | X86_CR4_MCE); /* from here on a machine check is a panic, not a shutdown */
     acpi_machine_read(&acpi, information.rsdp);
     read_mtrrs();
     find_tsc_rate();
@@ -372,8 +382,9 @@ static void run(void)
     build_partitions();
     start_partitions();
     report_start();
+    print("umbra: one processor of %u is used\n", (unsigned)max_u64(acpi.processor_count, 1));
     operator_start();
-    hooks.polled_input = serial_irq() < 0;
+    hooks.polled_input = serial_is_polled();
     run_forever(&hooks, tsc_hz);
 }
 
@@ -395,7 +406,11 @@ void boot_main(uint32_t magic, uint32_t information_address)
     read_config(ignore_error);
     if (config.console_port != 0)
         serial_init(config.console_port, config.console_baud);
-    print("\nUmbra " UMBRA_VERSION ", a microhypervisor\n");
+    print("\nUmbra " UMBRA_VERSION ", a microhypervisor, loaded by %.*s %.*s\n",
+          SLICE_ARGUMENTS(information.loader_name), SLICE_ARGUMENTS(information.command_line));
+    if (information.modules_ignored > 0 || information.memory_ignored > 0)
+        print("umbra: too many boot modules (%u ignored) or memory ranges (%u ignored)\n",
+              information.modules_ignored, information.memory_ignored);
     read_config(print_error);
 
     build_frame_pool();

@@ -114,8 +114,10 @@ static void add_memory(struct boot_information *information, const struct tag_me
         return;
     for (size_t offset = 0; offset + tag->entry_size <= bytes; offset += tag->entry_size) {
         const struct tag_memory_entry *entry = (const void *)(entries + offset);
-        if (information->memory_count == BOOT_MEMORY_RANGES_MAX)
-            return;
+        if (information->memory_count == BOOT_MEMORY_RANGES_MAX) {
+            information->memory_ignored++;
+            continue;
+        }
         information->memory[information->memory_count++] =
             (struct boot_memory_range){HPA(entry->base), entry->size, entry->type};
     }

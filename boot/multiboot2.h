@@ -48,6 +48,7 @@ struct boot_information {
     struct slice loader_name;
     struct boot_memory_range memory[BOOT_MEMORY_RANGES_MAX];
     unsigned memory_count;
+    unsigned memory_ignored; /* beyond BOOT_MEMORY_RANGES_MAX */
     struct boot_module modules[BOOT_MODULES_MAX];
     unsigned module_count;
     unsigned modules_ignored; /* beyond BOOT_MODULES_MAX */

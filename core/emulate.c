@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "core/emulate.h"
 
+#include "arch/x86/exception.h"
 #include "arch/x86/registers.h"
+#include "core/emulate_alu.h"
 
 enum {
     REGISTER_AX = 0,
     REGISTER_CX = 1,
+    REGISTER_DX = 2,
     REGISTER_SP = 4,
     REGISTER_SI = 6,
     REGISTER_DI = 7,
 };
-
-#define FLAGS_ARITHMETIC                                                                                     \
-    (X86_RFLAGS_CF | X86_RFLAGS_PF | X86_RFLAGS_AF | X86_RFLAGS_ZF | X86_RFLAGS_SF | X86_RFLAGS_OF)
 
 /* One operand in memory, and how it is reached. */
 struct place {
@@ -20,22 +20,6 @@ struct place {
     unsigned size;
     bool device; /* at emulate->gpa */
 };
-
-/* All ones in the low `size` bytes. */
-static uint64_t mask_of(unsigned size)
-{
-    return UINT64_MAX >> (64 - 8 * size);
-}
-
-static uint64_t sign_of(unsigned size)
-{
-    return BIT(8 * size - 1);
-}
-
-static uint64_t sign_extend(uint64_t value, unsigned size)
-{
-    return ((value & mask_of(size)) ^ sign_of(size)) - sign_of(size);
-}
 
 static uint64_t byte_swap(uint64_t value, unsigned size)
 {
@@ -66,65 +50,6 @@ static void write_operand_register(struct emulate *e, const struct decode_instru
         *reg = (*reg & ~0xff00ULL) | (value & 0xff) << 8;
     else
         write_register(e, i->reg.number, i->operand_size, value);
-}
-
-/* ---- Flags (SDM vol. 1, 3.4.3.1) ------------------------------------------------------------- */
-
-static void set_flags(struct emulate *e, uint64_t which, uint64_t value)
-{
-    *e->rflags = (*e->rflags & ~which) | (value & which);
-}
-
-/* ZF, SF and PF: what the result alone tells. */
-static uint64_t flags_of_result(uint64_t result, unsigned size)
-{
-    uint64_t flags = 0;
-
-    if ((result & mask_of(size)) == 0)
-        flags |= X86_RFLAGS_ZF;
-    if (result & sign_of(size))
-        flags |= X86_RFLAGS_SF;
-    if (!__builtin_parity((unsigned)result & 0xff))
-        flags |= X86_RFLAGS_PF;
-    return flags;
-}
-
-/* a + b + carry. The carry out of every bit position: where two of three ones met. */
-static uint64_t add(uint64_t a, uint64_t b, bool carry, unsigned size, uint64_t *flags)
-{
-    uint64_t result = a + b + carry;
-    uint64_t carries = (a & b) | ((a | b) & ~result);
-
-    *flags = flags_of_result(result, size);
-    if (carries & sign_of(size))
-        *flags |= X86_RFLAGS_CF;
-    if (carries & 0x8)
-        *flags |= X86_RFLAGS_AF;
-    if ((a ^ result) & (b ^ result) & sign_of(size))
-        *flags |= X86_RFLAGS_OF;
-    return result;
-}
-
-/* a - b - borrow, likewise. */
-static uint64_t subtract(uint64_t a, uint64_t b, bool borrow, unsigned size, uint64_t *flags)
-{
-    uint64_t result = a - b - borrow;
-    uint64_t borrows = (~a & b) | ((~a | b) & result);
-
-    *flags = flags_of_result(result, size);
-    if (borrows & sign_of(size))
-        *flags |= X86_RFLAGS_CF;
-    if (borrows & 0x8)
-        *flags |= X86_RFLAGS_AF;
-    if ((a ^ b) & (a ^ result) & sign_of(size))
-        *flags |= X86_RFLAGS_OF;
-    return result;
-}
-
-static uint64_t logic(uint64_t result, unsigned size, uint64_t *flags)
-{
-    *flags = flags_of_result(result, size);
-    return result;
 }
 
 /* ---- Operands in memory ---------------------------------------------------------------------- */
@@ -227,6 +152,16 @@ static const uint8_t uses[DECODE_OPERATIONS] = {
     [DECODE_BTS] = USE_READ | USE_WRITE,
     [DECODE_BTR] = USE_READ | USE_WRITE,
     [DECODE_BTC] = USE_READ | USE_WRITE,
+    [DECODE_ROL] = USE_READ | USE_WRITE,
+    [DECODE_ROR] = USE_READ | USE_WRITE,
+    [DECODE_RCL] = USE_READ | USE_WRITE,
+    [DECODE_RCR] = USE_READ | USE_WRITE,
+    [DECODE_SHL] = USE_READ | USE_WRITE,
+    [DECODE_SHR] = USE_READ | USE_WRITE,
+    [DECODE_SAR] = USE_READ | USE_WRITE,
+    [DECODE_IMUL] = USE_READ | USE_WRITE,
+    [DECODE_CMOV] = USE_READ | USE_WRITE,
+    [DECODE_SET] = USE_WRITE,
     [DECODE_MOV] = USE_WRITE,
     [DECODE_MOVNTI] = USE_WRITE,
     [DECODE_MOVBE] = USE_WRITE,
@@ -243,95 +178,50 @@ static const uint8_t uses[DECODE_OPERATIONS] = {
     [DECODE_SCAS] = USE_READ,
 };
 
+/* CMPXCHG. A failed exchange writes the old value back; a successful one leaves all of rAX alone. */
+static uint64_t compare_exchange(struct emulate *e, unsigned size, uint64_t a, uint64_t b)
+{
+    emulate_alu_compute(DECODE_CMP, size, e->registers[REGISTER_AX] & mask_of(size), a, e->rflags);
+    if (*e->rflags & X86_RFLAGS_ZF)
+        return b;
+    write_register(e, REGISTER_AX, size, a);
+    return a;
+}
+
+/* BSF, BSR. Without a one in the source all 64 bits of the destination stay. */
+static void scan_bits(struct emulate *e, const struct decode_instruction *i, uint64_t source)
+{
+    *e->rflags &= ~X86_RFLAGS_ZF;
+    if (source == 0)
+        *e->rflags |= X86_RFLAGS_ZF;
+    else if (i->operation == DECODE_BSF)
+        write_operand_register(e, i, (uint64_t)__builtin_ctzll(source));
+    else
+        write_operand_register(e, i, 63 - (uint64_t)__builtin_clzll(source));
+}
+
 /* The new value of the destination, whose old one is `a`, from source `b`. Sets the flags. */
 static uint64_t compute(struct emulate *e, const struct decode_instruction *i, uint64_t a, uint64_t b)
 {
-    unsigned size = i->operand_size;
-    bool carry = *e->rflags & X86_RFLAGS_CF;
-    uint64_t bit = BIT(b % (8 * size));
-    uint64_t changed = FLAGS_ARITHMETIC;
-    uint64_t flags = 0;
-    uint64_t result = a;
-
     switch (i->operation) {
-    case DECODE_ADD:
-    case DECODE_XADD:
-        result = add(a, b, false, size, &flags);
-        break;
-    case DECODE_ADC:
-        result = add(a, b, carry, size, &flags);
-        break;
-    case DECODE_INC:
-        result = add(a, 1, false, size, &flags);
-        changed &= ~X86_RFLAGS_CF;
-        break;
-    case DECODE_SUB:
-    case DECODE_CMP:
-    case DECODE_CMPS:
-    case DECODE_SCAS:
-        result = subtract(a, b, false, size, &flags);
-        break;
-    case DECODE_SBB:
-        result = subtract(a, b, carry, size, &flags);
-        break;
-    case DECODE_DEC:
-        result = subtract(a, 1, false, size, &flags);
-        changed &= ~X86_RFLAGS_CF;
-        break;
-    case DECODE_NEG:
-        result = subtract(0, a, false, size, &flags);
-        break;
-    case DECODE_OR:
-        result = logic(a | b, size, &flags);
-        break;
-    case DECODE_AND:
-    case DECODE_TEST:
-        result = logic(a & b, size, &flags);
-        break;
-    case DECODE_XOR:
-        result = logic(a ^ b, size, &flags);
-        break;
-    case DECODE_BT:
-    case DECODE_BTS:
-    case DECODE_BTR:
-    case DECODE_BTC:
-        changed = X86_RFLAGS_CF;
-        flags = a & bit ? X86_RFLAGS_CF : 0;
-        if (i->operation == DECODE_BTS)
-            result = a | bit;
-        else if (i->operation == DECODE_BTR)
-            result = a & ~bit;
-        else if (i->operation == DECODE_BTC)
-            result = a ^ bit;
-        break;
     case DECODE_CMPXCHG:
-        /* A failed exchange writes the old value back; a successful one leaves all of rAX alone. */
-        subtract(e->registers[REGISTER_AX] & mask_of(size), a, false, size, &flags);
-        if (flags & X86_RFLAGS_ZF)
-            result = b;
-        else
-            write_register(e, REGISTER_AX, size, a);
-        break;
-    case DECODE_NOT:
-        changed = 0;
-        result = ~a;
-        break;
+        return compare_exchange(e, i->operand_size, a, b);
+    case DECODE_BSF:
+    case DECODE_BSR:
+        scan_bits(e, i, b);
+        return a;
+    case DECODE_CMOV:
+        return emulate_alu_condition(i->opcode, *e->rflags) ? b : a;
+    case DECODE_SET:
+        return emulate_alu_condition(i->opcode, *e->rflags);
     case DECODE_MOVBE:
-        changed = 0;
-        result = byte_swap(b, size);
-        break;
+        return byte_swap(b, i->operand_size);
     case DECODE_MOVSX:
     case DECODE_MOVSXD:
-        changed = 0;
-        result = sign_extend(b, i->memory_size);
-        break;
+        return sign_extend(b, i->memory_size);
     default:
-        changed = 0;
-        result = b;
-        break;
+        return emulate_alu_compute(i->operation, i->operand_size, a, b, e->rflags);
     }
-    set_flags(e, changed, flags);
-    return result;
 }
 
 /*
@@ -349,7 +239,9 @@ static enum emulate_result execute(struct emulate *e, const struct decode_instru
     uint64_t a = 0;
     uint64_t b = 0;
 
-    if (to_register)
+    if (i->three_operands)
+        a = i->immediate & mask_of(i->operand_size);
+    else if (to_register)
         a = read_operand_register(e, i);
     else if (use & USE_READ)
         done = read_place(e, to, &a);
@@ -375,6 +267,38 @@ static enum emulate_result execute(struct emulate *e, const struct decode_instru
     return done;
 }
 
+/*
+ * MUL, IMUL, DIV and IDIV of rDX:rAX. A byte has AH:AL for them (SDM vol. 2, of each). A division that fails
+ * has read the device.
+ */
+static enum emulate_result execute_wide(struct emulate *e, const struct decode_instruction *i,
+                                        const struct place *place)
+{
+    bool is_signed = i->operation == DECODE_IMUL || i->operation == DECODE_IDIV;
+    unsigned size = i->operand_size;
+    uint64_t low = e->registers[REGISTER_AX] & mask_of(size);
+    uint64_t high = (size == 1 ? e->registers[REGISTER_AX] >> 8 : e->registers[REGISTER_DX]) & mask_of(size);
+    uint64_t value;
+
+    enum emulate_result done = read_place(e, place, &value);
+    if (done != EMULATE_DONE)
+        return done;
+
+    if (i->operation == DECODE_MUL || i->operation == DECODE_IMUL) {
+        low = emulate_alu_multiply(is_signed, size, low, value, &high, e->rflags);
+    } else if (!emulate_alu_divide(is_signed, size, &high, &low, value)) {
+        e->fault = (struct emulate_fault){.vector = X86_VECTOR_DE};
+        return EMULATE_FAULT;
+    }
+    if (size == 1) {
+        write_register(e, REGISTER_AX, 2, (high & 0xff) << 8 | (low & 0xff));
+    } else {
+        write_register(e, REGISTER_AX, size, low);
+        write_register(e, REGISTER_DX, size, high);
+    }
+    return EMULATE_DONE;
+}
+
 /* ---- The three shapes of instruction --------------------------------------------------------- */
 
 static enum emulate_result execute_plain(struct emulate *e, const struct decode_instruction *i)
@@ -395,7 +319,7 @@ static enum emulate_result execute_plain(struct emulate *e, const struct decode_
     if (!is_device(e, &place) || (e->write && !write))
         return EMULATE_UNSUPPORTED;
     place.device = true;
-    return execute(e, i, &place, NULL);
+    return i->destination == DECODE_OPERAND_WIDE ? execute_wide(e, i, &place) : execute(e, i, &place, NULL);
 }
 
 /*

@@ -65,10 +65,11 @@ struct emulate {
 
 /*
  * Executes `instruction`, which decode_instruction_bytes accepted, on `emulate`. Flags that the SDM leaves
- * undefined get what processors are seen to give: AF clear after logic, all but CF kept by the bit tests.
- * With RFLAGS.TF set a repeated instruction does one element a call: the caller delivers the single-step trap
- * after EMULATE_DONE and EMULATE_AGAIN alike. Clearing RFLAGS.RF and the interrupt shadow is the caller's, as
- * for any exit.
+ * undefined get what processors are seen to give: AF clear after logic, shifts and multiplications; ZF, SF
+ * and PF of a product's low half; all flags kept by divisions, all but CF by the bit tests, all but ZF by bit
+ * scans. With RFLAGS.TF set a repeated instruction does one element a call: the caller delivers the
+ * single-step trap after EMULATE_DONE and EMULATE_AGAIN alike. Clearing RFLAGS.RF and the interrupt shadow is
+ * the caller's, as for any exit.
  */
 __must_check enum emulate_result emulate_instruction(struct emulate *emulate,
                                                      const struct decode_instruction *instruction);

@@ -2,6 +2,7 @@
 #include "core/operator.h"
 
 #include "arch/x86/cpu.h"
+#include "arch/x86/trap.h"
 #include "core/console.h"
 #include "core/monitor.h"
 #include "core/partition.h"
@@ -12,6 +13,7 @@
 #include "lib/printf.h"
 #include "lib/string.h"
 #include "mm/physmap.h"
+#include "vmx/processor.h"
 
 #define MONITOR_RING_SIZE KIB(16)
 #define LOG_SIZE          KIB(64)
@@ -54,6 +56,8 @@ static bool console_input(void *context, unsigned channel, char byte)
     /* What is typed at a partition that does not run is lost, as at a PC that is off. */
     if (partition->state != PARTITION_RUNNING)
         return true;
+    /* A byte below the receiver's trigger level asks for nothing but a time-out. */
+    partition->vcpus[0].deadline_changed = true;
     return platform_console_input(&partition->platform, byte);
 }
 
@@ -269,12 +273,17 @@ void operator_partition_write(unsigned partition, char byte)
 
 bool operator_step(void)
 {
+    unsigned nmis = trap_take_nmis();
+
+    if (nmis > 0)
+        print("umbra: %u non-maskable interrupts of the machine\n", nmis);
     serial_poll();
     monitor_step(&monitor);
     console_step(&console);
-    if (power_off_requested && !console_has_work(&console))
+    /* last_words shows what still waits. */
+    if (power_off_requested)
         operator_power_off();
-    if (reboot_requested && !console_has_work(&console))
+    if (reboot_requested)
         operator_reboot();
     uint64_t cleared = frame_scrub_step(frames, SCRUB_FRAMES);
     return cleared > 0 || (console_has_work(&console) && serial_room() > 0);
@@ -288,6 +297,16 @@ static void last_words(const char *line)
     serial_drain();
 }
 
+static void leave_vmx(void)
+{
+    if (vmx_capabilities_obstacle(&partition_machine()->capabilities) != NULL)
+        return;
+    for (unsigned i = 0; i < partition_count(); i++)
+        if (partition_at(i)->vcpus != NULL)
+            vcpu_unload(&partition_at(i)->vcpus[0].vcpu);
+    vmx_processor_disable();
+}
+
 void operator_power_off(void)
 {
     last_words("off");
@@ -298,6 +317,7 @@ void operator_power_off(void)
 void operator_reboot(void)
 {
     last_words("reboot");
+    leave_vmx(); /* INIT, which some resets are, is blocked in VMX operation */
     acpi_machine_reset(acpi);
     cpu_stop();
 }

@@ -105,7 +105,6 @@ struct partition {
 
     struct kernel_image image;
     struct platform platform;
-    bool platform_ready;
     unsigned vcpu_count;
     struct partition_vcpu *vcpus;
 };
@@ -119,7 +118,6 @@ struct partition_machine {
     uint64_t tsc_hz;
     int64_t (*wall_clock)(void); /* seconds since 1970 */
     void (*console_write)(unsigned partition, char byte);
-    void (*wake)(struct partition_vcpu *vcpu); /* a vCPU may have something to do */
 };
 
 void partition_set_machine(const struct partition_machine *machine);

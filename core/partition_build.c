@@ -196,8 +196,8 @@ static void board_wake(void *context, unsigned vcpu)
 {
     struct partition *partition = context;
 
+    /* That suffices for a halted vCPU too: it is asked at each turn. */
     vcpu_events_changed(&partition->vcpus[vcpu].vcpu);
-    partition_machine()->wake(&partition->vcpus[vcpu]);
 }
 
 static void board_ipi(void *context, unsigned vcpu, enum vdev_ipi kind, uint8_t vector)
@@ -209,7 +209,6 @@ static void board_ipi(void *context, unsigned vcpu, enum vdev_ipi kind, uint8_t 
     if (kind != VDEV_IPI_NMI)
         return;
     vcpu_queue_nmi(&partition->vcpus[vcpu].vcpu);
-    partition_machine()->wake(&partition->vcpus[vcpu]);
 }
 
 static const struct vdev_ops board_ops = {
@@ -334,8 +333,10 @@ int partition_build(struct partition *partition)
     }
     for (unsigned i = 0; error == 0 && i < partition->vcpu_count; i++)
         error = build_vcpu(partition, i);
-    if (error != 0)
+    if (error != 0) {
+        partition->vcpus = NULL; /* half built: nobody must look at them */
         frame_release_all(partition_machine()->frames, partition->frame_owner);
+    }
     return error;
 }
 

@@ -70,7 +70,11 @@ bool report_dump_line(struct partition *partition, unsigned number, char *line, 
     number -= DUMP_REGISTER_LINES;
     struct vmcs_field field;
     if (nth_existing_field(number, &field)) {
-        format_text(line, size, "%-34s %016lx", vmcs_field_name(field), vcpu_read(&v->vcpu, field));
+        uint64_t value = 0;
+        if (vcpu_try_read(&v->vcpu, field, &value))
+            format_text(line, size, "%-34s %016lx", vmcs_field_name(field), value);
+        else
+            format_text(line, size, "%-34s -", vmcs_field_name(field));
         return true;
     }
     return trace_format(&v->trace, number - existing_fields(), report_reason_name, line, size);

@@ -52,12 +52,6 @@ void run_interrupt_slice(void)
     this_cpu(slice_over) = true;
 }
 
-void run_wake(struct partition_vcpu *vcpu)
-{
-    /* Its next entry looks at events anyway, and a halted vCPU is asked at each turn. */
-    (void)vcpu;
-}
-
 void run_power_off(void)
 {
     run_hooks->power_off();
@@ -71,12 +65,20 @@ static void arm_timer(uint64_t tsc)
     lapic_timer_arm(tsc);
 }
 
+/* The host TSC at partition TSC `time`. What lies beyond the end of the host's is never. */
+static uint64_t host_time(const struct partition *partition, uint64_t time)
+{
+    uint64_t since_start = 0 - partition->tsc_offset; /* host TSC at partition TSC 0 */
+
+    return time > VDEV_NEVER - since_start ? VDEV_NEVER : time + since_start;
+}
+
 static void update_deadline(struct partition_vcpu *v)
 {
     uint64_t deadline = platform_deadline(&v->partition->platform, v->number);
 
     v->deadline_changed = false;
-    v->deadline = deadline == VDEV_NEVER ? VDEV_NEVER : deadline - v->partition->tsc_offset;
+    v->deadline = host_time(v->partition, deadline);
 }
 
 /* Lets the devices of `v` do what is due at host TSC `now`. */
@@ -139,6 +141,7 @@ static void run_slice(struct partition_vcpu *v)
 
     vcpu_load(&v->vcpu);
     this_cpu(slice_over) = false;
+    this_cpu(armed) = UINT64_MAX; /* the timer may have fired since */
     if (v->first_entry == 0)
         v->first_entry = now;
     while (!this_cpu(slice_over) && now < slice_end) {

@@ -30,8 +30,5 @@ void run_remove(struct partition_vcpu *vcpu);
 /* The running vCPU goes back to the loop after this exit. */
 void run_interrupt_slice(void);
 
-/* An event for `vcpu` may be pending. */
-void run_wake(struct partition_vcpu *vcpu);
-
 /* Powers the machine off, as the hook does it. */
 __noreturn void run_power_off(void);

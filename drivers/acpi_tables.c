@@ -35,7 +35,6 @@ enum {
     FADT_DSDT = 40,
     FADT_PM1A_CONTROL = 64,
     FADT_PM1B_CONTROL = 68,
-    FADT_PM_TIMER = 76,
     FADT_FLAGS = 112,
     FADT_RESET_REGISTER = 116,
     FADT_RESET_VALUE = 128,
@@ -190,7 +189,6 @@ static void read_fadt(struct acpi_machine *machine, const struct table *fadt)
 
     machine->pm1a_control = (uint16_t)field(fadt, FADT_PM1A_CONTROL, 4);
     machine->pm1b_control = (uint16_t)field(fadt, FADT_PM1B_CONTROL, 4);
-    machine->pm_timer_port = (uint16_t)field(fadt, FADT_PM_TIMER, 4);
     machine->has_reset = (field(fadt, FADT_FLAGS, 4) & FADT_FLAG_RESET) != 0;
     machine->reset_space = (uint8_t)field(fadt, FADT_RESET_REGISTER, 1);
     machine->reset_address = field(fadt, FADT_RESET_REGISTER + 4, 8);

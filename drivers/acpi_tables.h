@@ -28,7 +28,6 @@ struct acpi_machine {
     uint16_t pm1a_control, pm1b_control; /* ports; 0: none */
     uint16_t sleep_type_s5a, sleep_type_s5b;
     bool has_s5;
-    uint16_t pm_timer_port; /* 0: none */
     bool has_reset;
     uint8_t reset_space; /* generic address space of the reset register: 0 memory, 1 ports */
     uint64_t reset_address;

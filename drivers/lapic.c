@@ -12,7 +12,12 @@ enum {
     REGISTER_TASK_PRIORITY = 0x080,
     REGISTER_EOI = 0x0b0,
     REGISTER_SPURIOUS = 0x0f0,
+    REGISTER_VERSION = 0x030,
+    REGISTER_IN_SERVICE = 0x100,
+    REGISTER_LVT_CMCI = 0x2f0,
     REGISTER_LVT_TIMER = 0x320,
+    REGISTER_LVT_THERMAL = 0x330,
+    REGISTER_LVT_PERFORMANCE = 0x340,
     REGISTER_LVT_LINT0 = 0x350,
     REGISTER_LVT_LINT1 = 0x360,
     REGISTER_LVT_ERROR = 0x370,
@@ -28,6 +33,7 @@ enum {
 #define LVT_TSC_DEADLINE     0x40000
 #define DIVIDE_BY_16         0x3
 #define CPUID_1_ECX_DEADLINE BIT(24)
+#define POLLS_MAX            10000000
 #define MEASURED_COUNTS      2000
 
 static volatile uint32_t *page; /* NULL in x2APIC mode */
@@ -55,12 +61,36 @@ static void measure_timer(void)
 
     uint64_t start = cpu_rdtsc();
     uint32_t passed;
+    unsigned polls = 0;
     do
         passed = UINT32_MAX - read_register(REGISTER_CURRENT_COUNT);
-    while (passed < MEASURED_COUNTS);
+    while (passed < MEASURED_COUNTS && polls++ < POLLS_MAX);
+    if (passed < MEASURED_COUNTS)
+        panic("the local APIC's timer does not count");
 
     tsc_per_count_shifted = ((cpu_rdtsc() - start) << 32) / passed;
     write_register(REGISTER_INITIAL_COUNT, 0);
+}
+
+/* Whatever firmware left on, but for LINT1, which is the machine's NMI. */
+static void mask_local_sources(void)
+{
+    static const uint16_t sources[] = {REGISTER_LVT_LINT0, REGISTER_LVT_ERROR, REGISTER_LVT_PERFORMANCE,
+                                       REGISTER_LVT_THERMAL, REGISTER_LVT_CMCI};
+    unsigned entries =
+        (read_register(REGISTER_VERSION) >> 16 & 0xff) + 1; /* 4: no performance, 5: no thermal, 6: no CMCI */
+    unsigned count = entries >= 7 ? 5 : entries == 6 ? 4 : entries == 5 ? 3 : 2;
+
+    for (unsigned i = 0; i < count; i++)
+        write_register(sources[i], LVT_MASKED);
+}
+
+/* An interrupt that firmware took and never ended would hold back all of its class and below. */
+static void end_left_interrupts(void)
+{
+    for (unsigned vector = 0; vector < 256; vector++)
+        if (read_register(REGISTER_IN_SERVICE + vector / 32 * 0x10) >> (vector % 32) & 1)
+            lapic_end_of_interrupt();
 }
 
 void lapic_enable(void)
@@ -74,11 +104,11 @@ void lapic_enable(void)
     if ((base & APIC_BASE_X2APIC) == 0)
         page = address_space_map_device(HPA(base & APIC_BASE_ADDRESS), PAGE_SIZE);
 
+    mask_local_sources();
     write_register(REGISTER_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
     write_register(REGISTER_TASK_PRIORITY, 0);
-    write_register(REGISTER_LVT_LINT0, LVT_MASKED);
     write_register(REGISTER_LVT_LINT1, LVT_NMI);
-    write_register(REGISTER_LVT_ERROR, LVT_MASKED);
+    end_left_interrupts();
 
     deadline_timer = (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_DEADLINE) != 0;
     if (deadline_timer)
@@ -108,7 +138,7 @@ void lapic_timer_arm(uint64_t tsc)
     if (tsc != UINT64_MAX) {
         uint64_t now = cpu_rdtsc();
         uint64_t wait = tsc > now ? min_u64(tsc - now, UINT32_MAX) : 0;
-        uint64_t counts = (wait << 32) / tsc_per_count_shifted;
+        uint64_t counts = (wait << 32) / tsc_per_count_shifted + 1; /* not before its time */
         count = (uint32_t)min_u64(max_u64(counts, 1), UINT32_MAX);
     }
     write_register(REGISTER_LVT_TIMER, VECTOR_TIMER | (count == 0 ? LVT_MASKED : 0));

@@ -42,8 +42,8 @@ static bool wait_for_change(uint16_t *count, uint64_t *tsc)
 uint64_t pit_measure_tsc(void)
 {
     uint8_t control = cpu_in8(PORT_CONTROL);
-    uint16_t first, last;
-    uint64_t start, end;
+    uint16_t first, last = 0;
+    uint64_t start, end = 0;
     uint64_t result = 0;
 
     cpu_out8(PORT_CONTROL, (uint8_t)((control & ~CONTROL_SPEAKER) | CONTROL_GATE_2));
@@ -55,7 +55,8 @@ uint64_t pit_measure_tsc(void)
             if (!wait_for_change(&last, &end))
                 break;
         } while ((uint16_t)(first - last) < MEASURED_TICKS);
-        result = (end - start) * PIT_HZ / (uint16_t)(first - last);
+        if ((uint16_t)(first - last) >= MEASURED_TICKS)
+            result = (end - start) * PIT_HZ / (uint16_t)(first - last);
     }
     cpu_out8(PORT_CONTROL, control);
     return result;

@@ -71,6 +71,13 @@ static void write_waiting(char byte)
     serial.waited += cpu_rdtsc() - start;
 }
 
+static void wait_for_line(void)
+{
+    for (unsigned polls = 0; serial.port != 0 && polls < TRANSMIT_POLLS_MAX; polls++)
+        if (read_register(REGISTER_LINE_STATUS) & STATUS_LINE_IDLE)
+            break;
+}
+
 /* Fills the transmitter's FIFO, which is known to be empty. */
 static void refill(void)
 {
@@ -167,9 +174,15 @@ void serial_enable_interrupts(void)
 {
     if (serial.port == 0)
         return;
+    wait_for_line(); /* so that the FIFO is known to be empty */
     serial.by_interrupt = true;
     serial.transmitter_idle = true;
     write_register(REGISTER_INTERRUPT_ENABLE, INTERRUPT_RECEIVED | INTERRUPT_TRANSMITTER);
+}
+
+bool serial_is_polled(void)
+{
+    return serial.port != 0 && !serial.by_interrupt;
 }
 
 uint64_t serial_waited(void)
@@ -214,9 +227,7 @@ void serial_set_synchronous(void)
 void serial_drain(void)
 {
     serial_set_synchronous();
-    for (unsigned polls = 0; serial.port != 0 && polls < TRANSMIT_POLLS_MAX; polls++)
-        if (read_register(REGISTER_LINE_STATUS) & STATUS_LINE_IDLE)
-            break;
+    wait_for_line();
 }
 
 size_t serial_room(void)

@@ -26,7 +26,8 @@ struct print_sink {
 /* Adds `sink` (borrowed for ever). Start-up only. */
 void print_sink_register(struct print_sink *sink);
 
-/* From now on printed text goes to `sink` (borrowed) alone; NULL: to every registered sink again. Any context. */
+/* From now on printed text goes to `sink` (borrowed) alone; NULL: to every registered sink again. Any
+ * context. */
 void print_divert(struct print_sink *sink);
 
 /* Writes formatted text (at most 511 bytes a call; the rest is cut) to every sink. Any context. */

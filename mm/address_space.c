@@ -136,6 +136,11 @@ int address_space_map_memory(hpa_t base, uint64_t size)
         }
         return end > image_end ? address_space_map_memory(HPA(image_end), end - image_end) : 0;
     }
+    /* Ranges of the memory map may meet within a page, or overlap: what is mapped already stays as it is. */
+    while (start < end && address_space_is_mapped(HPA(start), PAGE_SIZE))
+        start += PAGE_SIZE;
+    while (start < end && address_space_is_mapped(HPA(end - PAGE_SIZE), PAGE_SIZE))
+        end -= PAGE_SIZE;
     return map(PHYSMAP_BASE + start, start, end - start, ENTRY_WRITABLE | ENTRY_NO_EXECUTE, level_max);
 }
 

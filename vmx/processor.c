@@ -35,7 +35,14 @@ int vmx_processor_enable(const struct vmx_capabilities *capabilities, hpa_t regi
 
     memset(physmap_pointer(region), 0, PAGE_SIZE);
     *(uint32_t *)physmap_pointer(region) = (uint32_t)(capabilities->basic & VMX_BASIC_REVISION);
-    return vmx_on(region) ? 0 : -EIO;
+    if (!vmx_on(region))
+        return -EIO;
+    /* What an earlier user of VMX left in the translation caches has the tags that Umbra will use. */
+    if ((capabilities->ept_vpid & VMX_EPT_INVEPT_ALL) != 0 && !vmx_invept(INVEPT_ALL, 0))
+        return -EIO;
+    if ((capabilities->ept_vpid & VMX_VPID_INVVPID_ALL) != 0 && !vmx_invvpid(INVVPID_ALL, 0, GLA(0)))
+        return -EIO;
+    return 0;
 }
 
 void vmx_processor_disable(void)

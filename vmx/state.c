@@ -30,6 +30,15 @@ static const struct {
     {MSR_IA32_SPEC_CTRL, 7, CPUID_7_EDX_SPEC_CTRL},
 };
 
+/* The components that the area has room for, of those that the processor has; a guest is offered no other. */
+static uint64_t switched_components(void)
+{
+    const uint64_t known =
+        X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_OPMASK | X86_XCR0_ZMM_HI256 | X86_XCR0_HI16_ZMM;
+
+    return cpu_xcr0_supported() & known;
+}
+
 static bool has_xsave(void)
 {
     return (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) != 0;
@@ -74,7 +83,7 @@ void vcpu_state_save(struct vcpu_state *state)
         state->xcr0 = cpu_xgetbv(0);
         /* Everything that the guest may have touched under an earlier XCR0 is saved, not only what is enabled
          * now. */
-        cpu_xsetbv(0, cpu_xcr0_supported());
+        cpu_xsetbv(0, switched_components());
         __asm__ volatile("xsave64 (%0)" : : "r"(state->xsave_area), "a"(-1), "d"(-1) : "memory");
     } else {
         __asm__ volatile("fxsave64 (%0)" : : "r"(state->xsave_area) : "memory");
@@ -95,7 +104,7 @@ void vcpu_state_load(const struct vcpu_state *state)
 
     cpu_clear_ts();
     if (has_xsave()) {
-        cpu_xsetbv(0, cpu_xcr0_supported());
+        cpu_xsetbv(0, switched_components());
         __asm__ volatile("xrstor64 (%0)" : : "r"(state->xsave_area), "a"(-1), "d"(-1) : "memory");
         cpu_xsetbv(0, state->xcr0);
     } else {

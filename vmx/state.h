@@ -6,8 +6,8 @@
  */
 #include "lib/types.h"
 
-/* Enough for x87, SSE, AVX, AVX-512 and PKRU in the standard format (SDM vol. 1, "Managing state using
- * XSAVE"). */
+/* Enough for x87, SSE, AVX and AVX-512, which end at byte 2688 of the standard format (SDM vol. 1, "Managing
+ * state using XSAVE"). */
 #define VCPU_XSAVE_AREA_SIZE 4096
 
 #define VCPU_SWITCHED_MSRS   7

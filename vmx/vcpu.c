@@ -20,7 +20,6 @@
 #define RIGHTS_UNUSABLE      0x10000
 
 #define EPTP_WALK_4          (3 << 3)
-#define EPTP_ACCESSED_DIRTY  BIT(6)
 
 #define CR4_RESET_GUEST_LONG X86_CR4_PAE
 
@@ -62,9 +61,7 @@ static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settin
         vcpu_write(vcpu, constants[i].field, constants[i].value);
 
     vcpu_write(vcpu, VMCS_MSR_BITMAPS, settings->msr_bitmap.value);
-    vcpu_write(vcpu, VMCS_EPT_POINTER,
-               settings->ept_root.value | EPTP_WALK_4 | MEMORY_TYPE_WB |
-                   (settings->ept_accessed_dirty ? EPTP_ACCESSED_DIRTY : 0));
+    vcpu_write(vcpu, VMCS_EPT_POINTER, settings->ept_root.value | EPTP_WALK_4 | MEMORY_TYPE_WB);
     if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
         vcpu_write(vcpu, VMCS_VPID, settings->vpid);
     if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES))
@@ -172,17 +169,11 @@ void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
         struct vmcs_field field;
         uint64_t value;
     } constants[] = {
-        {VMCS_GUEST_DR7, X86_DR7_RESERVED},
-        {VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED},
-        {VMCS_GUEST_INTERRUPTIBILITY, 0},
-        {VMCS_GUEST_ACTIVITY, 0},
-        {VMCS_GUEST_PENDING_DEBUG, 0},
-        {VMCS_GUEST_DEBUGCTL, 0},
-        {VMCS_GUEST_PAT, PAT_RESET},
-        {VMCS_GUEST_SYSENTER_CS, 0},
-        {VMCS_GUEST_SYSENTER_ESP, 0},
-        {VMCS_GUEST_SYSENTER_EIP, 0},
-        {VMCS_GUEST_SMBASE, 0},
+        {VMCS_GUEST_DR7, X86_DR7_RESERVED}, {VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED},
+        {VMCS_GUEST_INTERRUPTIBILITY, 0},   {VMCS_GUEST_ACTIVITY, 0},
+        {VMCS_GUEST_PENDING_DEBUG, 0},      {VMCS_GUEST_DEBUGCTL, 0},
+        {VMCS_GUEST_PAT, PAT_RESET},        {VMCS_GUEST_SYSENTER_CS, 0},
+        {VMCS_GUEST_SYSENTER_ESP, 0},       {VMCS_GUEST_SYSENTER_EIP, 0},
     };
 
     vcpu_state_reset(&vcpu->state);
@@ -194,6 +185,8 @@ void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
     vcpu->registers[VCPU_RSI] = start->rsi;
     for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
         vcpu_write(vcpu, constants[i].field, constants[i].value);
+    /* A failed entry leaves the valid bit of what it was to inject. */
+    vcpu_write(vcpu, VMCS_ENTRY_INTERRUPTION_INFO, 0);
     vcpu_write(vcpu, VMCS_GUEST_RIP, start->rip);
     vcpu_write(vcpu, VMCS_GUEST_RSP, start->rsp);
     vcpu_write(vcpu, VMCS_GUEST_CR3, start->cr3);

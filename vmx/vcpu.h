@@ -91,7 +91,6 @@ struct vcpu_settings {
     hpa_t msr_bitmap;   /* a frame, filled by policy_msr_bitmap */
     hpa_t virtual_apic; /* the local APIC's register page */
     hpa_t ept_root;
-    bool ept_accessed_dirty;
     uint16_t vpid;    /* not 0, one for each vCPU */
     void *xsave_area; /* VCPU_XSAVE_AREA_SIZE bytes, 64-byte aligned */
 };
@@ -197,6 +196,14 @@ static inline uint64_t vcpu_read(struct vcpu *vcpu, struct vmcs_field field)
     return vcpu->values[field.index];
 }
 
+/* The same for a field that this processor may lack: false if it does. */
+static inline bool vcpu_try_read(struct vcpu *vcpu, struct vmcs_field field, uint64_t *value)
+{
+    if (vcpu_field_known(vcpu, field))
+        *value = vcpu->values[field.index];
+    return vcpu_field_known(vcpu, field) || vmx_read(field.encoding, value);
+}
+
 /* Writes a field whose value is known to change. */
 static inline void vcpu_put(struct vcpu *vcpu, struct vmcs_field field, uint64_t value)
 {
@@ -222,7 +229,8 @@ unsigned vcpu_enter(struct vcpu *vcpu, bool launched);
 static inline enum vcpu_run_result vcpu_run(struct vcpu *vcpu, uint64_t timer)
 {
     if (likely(vcpu->has_preemption_timer) &&
-        unlikely(!vmx_write(VMCS_PREEMPTION_TIMER_VALUE.encoding, timer >> vcpu->preemption_timer_shift)))
+        unlikely(
+            !vmx_write(VMCS_PREEMPTION_TIMER_VALUE.encoding, (timer >> vcpu->preemption_timer_shift) + 1)))
         panic("the VMX-preemption timer takes no value");
     if (unlikely(vcpu_enter(vcpu, vcpu->launched) != 0))
         return VCPU_ENTRY_FAILED;

@@ -146,22 +146,6 @@ static inline uint8_t cpu_in8(uint16_t port)
     return value;
 }
 
-static inline uint16_t cpu_in16(uint16_t port)
-{
-    uint16_t value;
-
-    __asm__ volatile("inw %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
-static inline uint32_t cpu_in32(uint16_t port)
-{
-    uint32_t value;
-
-    __asm__ volatile("inl %1, %0" : "=a"(value) : "Nd"(port));
-    return value;
-}
-
 static inline void cpu_out8(uint16_t port, uint8_t value)
 {
     __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
@@ -170,16 +154,6 @@ static inline void cpu_out8(uint16_t port, uint8_t value)
 static inline void cpu_out16(uint16_t port, uint16_t value)
 {
     __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-
-static inline void cpu_out32(uint16_t port, uint32_t value)
-{
-    __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port) : "memory");
-}
-
-static inline void cpu_pause(void)
-{
-    __asm__ volatile("pause");
 }
 
 /* Stops this processor for good. */
@@ -199,14 +173,4 @@ static inline void cpu_wait_for_interrupt(void)
 static inline void cpu_take_interrupts(void)
 {
     __asm__ volatile("sti; nop; cli" : : : "memory");
-}
-
-static inline void cpu_invlpg(uint64_t address)
-{
-    __asm__ volatile("invlpg (%0)" : : "r"(address) : "memory");
-}
-
-static inline void cpu_wbinvd(void)
-{
-    __asm__ volatile("wbinvd" : : : "memory");
 }

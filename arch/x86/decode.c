@@ -8,6 +8,11 @@ enum form {
     FORM_RM,      /* ModRM: register ← r/m */
     FORM_MI,      /* ModRM: r/m ← immediate of the operand's size, at most four bytes */
     FORM_MI8,     /* ModRM: r/m ← immediate byte */
+    FORM_M1,      /* ModRM: r/m ← 1 */
+    FORM_MC,      /* ModRM: r/m ← CL */
+    FORM_RMI,     /* ModRM: register ← r/m, immediate as of FORM_MI */
+    FORM_RMI8,    /* ModRM: register ← r/m, immediate byte */
+    FORM_WIDE,    /* ModRM: rDX:rAX ← r/m */
     FORM_M,       /* ModRM: r/m alone */
     FORM_PUSH,    /* ModRM: stack ← r/m */
     FORM_POP,     /* ModRM: r/m ← stack */
@@ -27,13 +32,14 @@ enum {
     FLAG_STACK = 0x0004,    /* in 64-bit mode the operand size is 8 unless a prefix makes it 2 */
     FLAG_SOURCE_8 = 0x0008, /* the operand in memory has this size, whatever the destination's */
     FLAG_SOURCE_16 = 0x0010,
-    FLAG_SOURCE_32 = 0x0020, /* at most: it is not larger than the destination */
-    FLAG_NOT_64 = 0x0040,    /* undefined in 64-bit mode */
-    FLAG_ONLY_64 = 0x0080,   /* another instruction outside 64-bit mode */
-    FLAG_MEMORY = 0x0100,    /* undefined with a register in the place of memory */
-    FLAG_NO_PREFIX = 0x0200, /* undefined after 66, F2 and F3; the operand size is 4, or 8 by REX.W */
-    FLAG_NO_REPEAT = 0x0400, /* undefined after F3, another instruction after F2 */
-    FLAG_UNDEFINED = 0x0800, /* no such instruction */
+    FLAG_SOURCE_32 = 0x0020,    /* at most: it is not larger than the destination */
+    FLAG_NOT_64 = 0x0040,       /* undefined in 64-bit mode */
+    FLAG_ONLY_64 = 0x0080,      /* another instruction outside 64-bit mode */
+    FLAG_MEMORY = 0x0100,       /* undefined with a register in the place of memory */
+    FLAG_NO_PREFIX = 0x0200,    /* undefined after 66, F2 and F3; the operand size is 4, or 8 by REX.W */
+    FLAG_NO_REPEAT = 0x0400,    /* undefined after F3, another instruction after F2 */
+    FLAG_UNDEFINED = 0x0800,    /* no such instruction */
+    FLAG_REPEAT_OTHER = 0x1000, /* another instruction after F3 */
 };
 
 /* Opcodes that go on in ModRM.reg: where the eight rows of each begin in `groups`. */
@@ -41,12 +47,13 @@ enum group {
     GROUP_NONE = 0,
     GROUP_1 = 8,
     GROUP_1A = 16,
-    GROUP_3 = 24,
-    GROUP_4 = 32,
-    GROUP_5 = 40,
-    GROUP_8 = 48,
-    GROUP_11 = 56,
-    GROUPS_END = 64,
+    GROUP_2 = 24,
+    GROUP_3 = 32,
+    GROUP_4 = 40,
+    GROUP_5 = 48,
+    GROUP_8 = 56,
+    GROUP_11 = 64,
+    GROUPS_END = 72,
 };
 
 /* What one opcode means. A row of `groups` adds to the row of the opcode that led there. */
@@ -57,13 +64,18 @@ struct row {
     uint16_t flags;
 };
 
-/* One opcode; two of which the first is for bytes; the four of an arithmetic operation; one with a group. */
+/*
+ * One opcode; two of which the first is for bytes; the four of an arithmetic operation; the sixteen of an
+ * operation with a condition; one with a group.
+ */
 #define ROW(opcode, operation, form, flags)                                                                  \
     [(opcode)] = {DECODE_##operation, FORM_##form, GROUP_NONE, (flags)}
 #define PAIR(opcode, operation, form, flags)                                                                 \
     ROW(opcode, operation, form, FLAG_BYTE | (flags)), ROW((opcode) + 1, operation, form, flags)
 #define FOUR(opcode, operation, flags)                                                                       \
     PAIR(opcode, operation, MR, flags), PAIR((opcode) + 2, operation, RM, 0)
+#define SIXTEEN(opcode, operation, form, flags)                                                              \
+    [(opcode)...(opcode) + 15] = {DECODE_##operation, FORM_##form, GROUP_NONE, (flags)}
 #define GROUP(opcode, group, form, flags) [(opcode)] = {DECODE_NONE, FORM_##form, GROUP_##group, (flags)}
 
 /* SDM vol. 2, table A-2. */
@@ -77,6 +89,8 @@ static const struct row one_byte[256] = {
     FOUR(0x30, XOR, FLAG_LOCK),
     FOUR(0x38, CMP, 0),
     ROW(0x63, MOVSXD, RM, FLAG_SOURCE_32 | FLAG_ONLY_64),
+    ROW(0x69, IMUL, RMI, 0),
+    ROW(0x6b, IMUL, RMI8, 0),
     GROUP(0x80, 1, MI, FLAG_BYTE),
     GROUP(0x81, 1, MI, 0),
     GROUP(0x82, 1, MI, FLAG_BYTE | FLAG_NOT_64),
@@ -93,8 +107,14 @@ static const struct row one_byte[256] = {
     PAIR(0xaa, STOS, TO_DI, 0),
     PAIR(0xac, LODS, FROM_SI, 0),
     PAIR(0xae, SCAS, FROM_DI, 0),
+    GROUP(0xc0, 2, MI8, FLAG_BYTE),
+    GROUP(0xc1, 2, MI8, 0),
     GROUP(0xc6, 11, MI, FLAG_BYTE),
     GROUP(0xc7, 11, MI, 0),
+    GROUP(0xd0, 2, M1, FLAG_BYTE),
+    GROUP(0xd1, 2, M1, 0),
+    GROUP(0xd2, 2, MC, FLAG_BYTE),
+    GROUP(0xd3, 2, MC, 0),
     GROUP(0xf6, 3, M, FLAG_BYTE),
     GROUP(0xf7, 3, M, 0),
     GROUP(0xfe, 4, M, FLAG_BYTE),
@@ -103,14 +123,19 @@ static const struct row one_byte[256] = {
 
 /* After 0F: SDM vol. 2, table A-3. */
 static const struct row two_byte[256] = {
+    SIXTEEN(0x40, CMOV, RM, 0),
+    SIXTEEN(0x90, SET, M, FLAG_BYTE),
     ROW(0xa3, BT, MR, 0),
     ROW(0xab, BTS, MR, FLAG_LOCK),
+    ROW(0xaf, IMUL, RM, 0),
     PAIR(0xb0, CMPXCHG, MR, FLAG_LOCK),
     ROW(0xb3, BTR, MR, FLAG_LOCK),
     ROW(0xb6, MOVZX, RM, FLAG_SOURCE_8),
     ROW(0xb7, MOVZX, RM, FLAG_SOURCE_16),
     GROUP(0xba, 8, MI8, 0),
     ROW(0xbb, BTC, MR, FLAG_LOCK),
+    ROW(0xbc, BSF, RM, FLAG_REPEAT_OTHER),
+    ROW(0xbd, BSR, RM, FLAG_REPEAT_OTHER),
     ROW(0xbe, MOVSX, RM, FLAG_SOURCE_8),
     ROW(0xbf, MOVSX, RM, FLAG_SOURCE_16),
     PAIR(0xc0, XADD, MR, FLAG_LOCK),
@@ -140,10 +165,22 @@ static const struct row groups[GROUPS_END] = {
     EXTENSION(1, 7, CMP, NONE, 0),
     EXTENSION(1A, 0, POP, NONE, 0),
     UNDEFINED(1A, 1, 7),
+    EXTENSION(2, 0, ROL, NONE, 0),
+    EXTENSION(2, 1, ROR, NONE, 0),
+    EXTENSION(2, 2, RCL, NONE, 0),
+    EXTENSION(2, 3, RCR, NONE, 0),
+    EXTENSION(2, 4, SHL, NONE, 0),
+    EXTENSION(2, 5, SHR, NONE, 0),
+    EXTENSION(2, 6, SHL, NONE, 0), /* not in the SDM, but in every processor */
+    EXTENSION(2, 7, SAR, NONE, 0),
     EXTENSION(3, 0, TEST, MI, 0),
-    EXTENSION(3, 1, TEST, MI, 0), /* not in the SDM, but in every processor */
+    EXTENSION(3, 1, TEST, MI, 0), /* likewise */
     EXTENSION(3, 2, NOT, NONE, FLAG_LOCK),
     EXTENSION(3, 3, NEG, NONE, FLAG_LOCK),
+    EXTENSION(3, 4, MUL, WIDE, 0),
+    EXTENSION(3, 5, IMUL, WIDE, 0),
+    EXTENSION(3, 6, DIV, WIDE, 0),
+    EXTENSION(3, 7, IDIV, WIDE, 0),
     EXTENSION(4, 0, INC, NONE, FLAG_LOCK),
     EXTENSION(4, 1, DEC, NONE, FLAG_LOCK),
     UNDEFINED(4, 2, 7),
@@ -170,23 +207,20 @@ static const struct {
     bool modrm;        /* there is a ModRM byte */
     uint8_t immediate; /* bytes, if the operand is not smaller */
 } forms[FORMS] = {
-    OPERANDS(MR, MEMORY, REGISTER, true, 0),
-    OPERANDS(RM, REGISTER, MEMORY, true, 0),
-    OPERANDS(MI, MEMORY, IMMEDIATE, true, 4),
-    OPERANDS(MI8, MEMORY, IMMEDIATE, true, 1),
-    OPERANDS(M, MEMORY, NONE, true, 0),
-    OPERANDS(PUSH, STACK, MEMORY, true, 0),
-    OPERANDS(POP, MEMORY, STACK, true, 0),
-    OPERANDS(LOAD, REGISTER, MEMORY, false, 0),
-    OPERANDS(STORE, MEMORY, REGISTER, false, 0),
-    OPERANDS(MOVS, OTHER, MEMORY, false, 0),
-    OPERANDS(CMPS, MEMORY, OTHER, false, 0),
-    OPERANDS(TO_DI, MEMORY, REGISTER, false, 0),
-    OPERANDS(FROM_DI, REGISTER, MEMORY, false, 0),
+    OPERANDS(MR, MEMORY, REGISTER, true, 0),       OPERANDS(RM, REGISTER, MEMORY, true, 0),
+    OPERANDS(MI, MEMORY, IMMEDIATE, true, 4),      OPERANDS(MI8, MEMORY, IMMEDIATE, true, 1),
+    OPERANDS(M1, MEMORY, IMMEDIATE, true, 0),      OPERANDS(MC, MEMORY, REGISTER, true, 0),
+    OPERANDS(RMI, REGISTER, MEMORY, true, 4),      OPERANDS(RMI8, REGISTER, MEMORY, true, 1),
+    OPERANDS(WIDE, WIDE, MEMORY, true, 0),         OPERANDS(M, MEMORY, NONE, true, 0),
+    OPERANDS(PUSH, STACK, MEMORY, true, 0),        OPERANDS(POP, MEMORY, STACK, true, 0),
+    OPERANDS(LOAD, REGISTER, MEMORY, false, 0),    OPERANDS(STORE, MEMORY, REGISTER, false, 0),
+    OPERANDS(MOVS, OTHER, MEMORY, false, 0),       OPERANDS(CMPS, MEMORY, OTHER, false, 0),
+    OPERANDS(TO_DI, MEMORY, REGISTER, false, 0),   OPERANDS(FROM_DI, REGISTER, MEMORY, false, 0),
     OPERANDS(FROM_SI, REGISTER, MEMORY, false, 0),
 };
 
 enum {
+    REGISTER_CX = 1,
     REGISTER_BX = 3,
     REGISTER_SP = 4,
     REGISTER_BP = 5,
@@ -451,6 +485,8 @@ static int judge(const struct decoder *d, const struct decode_instruction *i, un
         return -EINVAL;
     if ((flags & FLAG_NO_REPEAT) && d->repeat != DECODE_REPEAT_NONE)
         return d->repeat == DECODE_REPEAT_EQUAL ? -EINVAL : -EOPNOTSUPP;
+    if ((flags & FLAG_REPEAT_OTHER) && d->repeat == DECODE_REPEAT_EQUAL)
+        return -EOPNOTSUPP;
     if (!in_memory && (flags & FLAG_MEMORY))
         return -EINVAL;
     if (d->lock && !((flags & FLAG_LOCK) && in_memory))
@@ -495,6 +531,9 @@ int decode_instruction_bytes(struct decode_instruction *instruction, enum decode
         read_memory_32(&d, i);
     i->immediate = (uint64_t)next_number(&d, (unsigned)min_u64(forms[form].immediate, i->operand_size));
 
+    if (form == FORM_M1)
+        i->immediate = 1;
+
     if (d.exhausted)
         return length < DECODE_LENGTH_MAX ? -EAGAIN : -EINVAL;
     i->length = (uint8_t)d.position;
@@ -506,7 +545,10 @@ int decode_instruction_bytes(struct decode_instruction *instruction, enum decode
     i->lock = d.lock;
     i->destination = forms[form].destination;
     i->source = forms[form].source;
-    if (i->destination == DECODE_OPERAND_REGISTER || i->source == DECODE_OPERAND_REGISTER) {
+    i->three_operands = form == FORM_RMI || form == FORM_RMI8;
+    if (form == FORM_MC) {
+        i->reg.number = REGISTER_CX;
+    } else if (i->destination == DECODE_OPERAND_REGISTER || i->source == DECODE_OPERAND_REGISTER) {
         uint8_t number = (uint8_t)(((i->modrm >> 3) & 7) | (i->rex & REX_R && forms[form].modrm ? 8 : 0));
         i->reg = name_register(i, number);
     }
@@ -516,15 +558,19 @@ int decode_instruction_bytes(struct decode_instruction *instruction, enum decode
 #define NAME(operation, name) [DECODE_##operation] = name
 
 static const char *const names[DECODE_OPERATIONS] = {
-    NAME(NONE, "(none)"), NAME(ADD, "add"),     NAME(OR, "or"),           NAME(ADC, "adc"),
-    NAME(SBB, "sbb"),     NAME(AND, "and"),     NAME(SUB, "sub"),         NAME(XOR, "xor"),
-    NAME(CMP, "cmp"),     NAME(TEST, "test"),   NAME(NOT, "not"),         NAME(NEG, "neg"),
-    NAME(INC, "inc"),     NAME(DEC, "dec"),     NAME(BT, "bt"),           NAME(BTS, "bts"),
-    NAME(BTR, "btr"),     NAME(BTC, "btc"),     NAME(MOV, "mov"),         NAME(MOVNTI, "movnti"),
-    NAME(MOVBE, "movbe"), NAME(MOVZX, "movzx"), NAME(MOVSX, "movsx"),     NAME(MOVSXD, "movsxd"),
-    NAME(XCHG, "xchg"),   NAME(XADD, "xadd"),   NAME(CMPXCHG, "cmpxchg"), NAME(PUSH, "push"),
-    NAME(POP, "pop"),     NAME(MOVS, "movs"),   NAME(CMPS, "cmps"),       NAME(STOS, "stos"),
-    NAME(LODS, "lods"),   NAME(SCAS, "scas"),
+    NAME(NONE, "(none)"), NAME(ADD, "add"),         NAME(OR, "or"),         NAME(ADC, "adc"),
+    NAME(SBB, "sbb"),     NAME(AND, "and"),         NAME(SUB, "sub"),       NAME(XOR, "xor"),
+    NAME(CMP, "cmp"),     NAME(TEST, "test"),       NAME(NOT, "not"),       NAME(NEG, "neg"),
+    NAME(INC, "inc"),     NAME(DEC, "dec"),         NAME(BT, "bt"),         NAME(BTS, "bts"),
+    NAME(BTR, "btr"),     NAME(BTC, "btc"),         NAME(BSF, "bsf"),       NAME(BSR, "bsr"),
+    NAME(ROL, "rol"),     NAME(ROR, "ror"),         NAME(RCL, "rcl"),       NAME(RCR, "rcr"),
+    NAME(SHL, "shl"),     NAME(SHR, "shr"),         NAME(SAR, "sar"),       NAME(MUL, "mul"),
+    NAME(IMUL, "imul"),   NAME(DIV, "div"),         NAME(IDIV, "idiv"),     NAME(CMOV, "cmov"),
+    NAME(SET, "set"),     NAME(MOV, "mov"),         NAME(MOVNTI, "movnti"), NAME(MOVBE, "movbe"),
+    NAME(MOVZX, "movzx"), NAME(MOVSX, "movsx"),     NAME(MOVSXD, "movsxd"), NAME(XCHG, "xchg"),
+    NAME(XADD, "xadd"),   NAME(CMPXCHG, "cmpxchg"), NAME(PUSH, "push"),     NAME(POP, "pop"),
+    NAME(MOVS, "movs"),   NAME(CMPS, "cmps"),       NAME(STOS, "stos"),     NAME(LODS, "lods"),
+    NAME(SCAS, "scas"),
 };
 
 const char *decode_operation_name(enum decode_operation operation)

@@ -6,8 +6,9 @@
  * memory but the bytes handed in, no state. core/emulate.h executes what this makes.
  *
  * The set: MOV (also to and from moffs), MOVZX, MOVSX, MOVSXD, MOVNTI, MOVBE, ADD, OR, ADC, SBB, AND, SUB,
- * XOR, CMP, TEST, INC, DEC, NOT, NEG, XCHG, XADD, CMPXCHG, BT, BTS, BTR, BTC, PUSH and POP of memory, MOVS,
- * CMPS, STOS, LODS, SCAS. Moves of segment, control and debug registers are not in it.
+ * XOR, CMP, TEST, INC, DEC, NOT, NEG, MUL, IMUL, DIV, IDIV, ROL, ROR, RCL, RCR, SHL, SHR, SAR, XCHG, XADD,
+ * CMPXCHG, BT, BTS, BTR, BTC, BSF, BSR, CMOVcc, SETcc, PUSH and POP of memory, MOVS, CMPS, STOS, LODS, SCAS.
+ * Moves of segment, control and debug registers are not in it.
  */
 #include "lib/errors.h"
 #include "lib/types.h"
@@ -54,6 +55,21 @@ enum decode_operation {
     DECODE_BTS,
     DECODE_BTR,
     DECODE_BTC,
+    DECODE_BSF,
+    DECODE_BSR,
+    DECODE_ROL,
+    DECODE_ROR,
+    DECODE_RCL,
+    DECODE_RCR,
+    DECODE_SHL,
+    DECODE_SHR,
+    DECODE_SAR,
+    DECODE_MUL,
+    DECODE_IMUL,
+    DECODE_DIV,
+    DECODE_IDIV,
+    DECODE_CMOV, /* the condition: the low four bits of the opcode */
+    DECODE_SET,  /* likewise */
     DECODE_MOV,
     DECODE_MOVNTI,
     DECODE_MOVBE,
@@ -79,8 +95,9 @@ enum decode_operand {
     DECODE_OPERAND_MEMORY,    /* `memory` */
     DECODE_OPERAND_OTHER,     /* `other`: the second memory operand of MOVS and CMPS */
     DECODE_OPERAND_STACK,     /* the top of the stack */
-    DECODE_OPERAND_REGISTER,  /* `reg` */
+    DECODE_OPERAND_REGISTER,  /* `reg`; CL as the count of a shift, whatever operand_size */
     DECODE_OPERAND_IMMEDIATE, /* `immediate` */
+    DECODE_OPERAND_WIDE,      /* rDX:rAX, AX for bytes: MUL, IMUL, DIV and IDIV with one operand */
 };
 
 enum decode_repeat {
@@ -123,6 +140,7 @@ struct decode_instruction {
     uint8_t memory_size;  /* bytes read or written at `memory`: differs for MOVZX, MOVSX, MOVSXD */
     uint8_t destination;  /* enum decode_operand */
     uint8_t source;       /* enum decode_operand */
+    bool three_operands;  /* IMUL: register ← memory * immediate */
     struct decode_register reg;
     struct decode_memory memory;
     struct decode_memory other; /* of MOVS and CMPS: ES:[rDI], while `memory` is segment:[rSI] */
@@ -140,5 +158,5 @@ struct decode_instruction {
 __must_check int decode_instruction_bytes(struct decode_instruction *instruction, enum decode_mode mode,
                                           const uint8_t *bytes, size_t length);
 
-/* The operation's name in lower case, as an assembler writes it. */
+/* The operation's name in lower case, as an assembler writes it; CMOVcc and SETcc without the condition. */
 const char *decode_operation_name(enum decode_operation operation);

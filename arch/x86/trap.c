@@ -9,7 +9,6 @@
 enum {
     VECTOR_NMI = 2,
     VECTOR_GENERAL_PROTECTION = 13,
-    VECTOR_PAGE_FAULT = 14,
     VECTOR_FIRST_EXTERNAL = 32,
 };
 
@@ -17,7 +16,7 @@ extern const char trap_rdmsr_safe_read[], trap_rdmsr_safe_failed[];
 
 PERCPU static unsigned nmis;
 static void (*handlers[256])(void);
-static uint64_t unhandled_interrupts;
+static void (*unhandled)(void);
 
 void trap_set_handler(uint8_t vector, void (*handler)(void))
 {
@@ -25,12 +24,17 @@ void trap_set_handler(uint8_t vector, void (*handler)(void))
     handlers[vector] = handler;
 }
 
+void trap_set_unhandled(void (*handler)(void))
+{
+    unhandled = handler;
+}
+
 void trap_dispatch(uint8_t vector)
 {
     if (handlers[vector] != NULL)
         handlers[vector]();
-    else
-        unhandled_interrupts++;
+    else if (unhandled != NULL)
+        unhandled();
 }
 
 unsigned trap_take_nmis(void)

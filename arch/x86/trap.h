@@ -30,7 +30,11 @@ void trap_register_panic_hook(void);
 /* Makes `handler` the one of an external-interrupt vector (32-255). Start-up only. */
 void trap_set_handler(uint8_t vector, void (*handler)(void));
 
-/* Runs the handler of `vector`; an interrupt that nobody handles is counted. Interrupts off. */
+/* Makes `handler` the one of all vectors that have none, e.g. of interrupts that firmware left on. Start-up
+ * only. */
+void trap_set_unhandled(void (*handler)(void));
+
+/* Runs the handler of `vector`. Interrupts off. */
 void trap_dispatch(uint8_t vector);
 
 /* NMIs that arrived while Umbra ran on this processor, since the last call. */

@@ -81,6 +81,20 @@ static void update_debug_registers(struct partition_vcpu *v, uint64_t qualificat
                vcpu_read(&v->vcpu, VMCS_GUEST_DEBUGCTL) & ~(uint64_t)(DEBUGCTL_LBR | DEBUGCTL_BTF));
 }
 
+/*
+ * In the shadow of STI or MOV SS an entry wants the pending single-step trap to agree with TF (SDM vol. 3,
+ * "Checks on guest non-register state"), and an intercepted debug exception has not seen to that.
+ */
+static void settle_single_step(struct partition_vcpu *v)
+{
+    uint64_t pending = vcpu_read(&v->vcpu, VMCS_GUEST_PENDING_DEBUG);
+    bool steps = (vcpu_read(&v->vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0 &&
+                 (vcpu_read(&v->vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0;
+
+    if ((vcpu_read(&v->vcpu, VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0)
+        vcpu_write(&v->vcpu, VMCS_GUEST_PENDING_DEBUG, steps ? pending | X86_DR6_BS : pending & ~X86_DR6_BS);
+}
+
 void exit_exception_or_nmi(struct partition_vcpu *v)
 {
     uint64_t information = vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO);
@@ -95,8 +109,10 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
         panic("machine check while partition %u ran", v->partition->number);
 
     vcpu_restore_nmi_blocking(&v->vcpu, information);
-    if (vector == X86_VECTOR_DB)
+    if (vector == X86_VECTOR_DB) {
         update_debug_registers(v, vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+        settle_single_step(v);
+    }
     if (EVENT_TYPE(information) == VCPU_EVENT_HARDWARE_EXCEPTION) {
         exit_inject_error(v, (uint8_t)vector,
                           (uint32_t)vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE));

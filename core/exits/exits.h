@@ -12,7 +12,8 @@ typedef void exit_handler(struct partition_vcpu *v);
 /* Indexed by basic exit reason; every reason has its row. */
 extern exit_handler *const exit_handlers[EXIT_REASON_COUNT];
 
-/* An exit whose `reason` has more than a basic reason that is known: the entry failed late, or a flag is set. */
+/* An exit whose `reason` has more than a basic reason that is known: the entry failed late, or a flag is set.
+ */
 void exit_flagged(struct partition_vcpu *v, uint32_t reason);
 
 /* VMLAUNCH or VMRESUME failed: bad controls or host state. */

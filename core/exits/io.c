@@ -145,9 +145,8 @@ void exit_io(struct partition_vcpu *v)
     unsigned size = QUALIFICATION_SIZE(qualification);
     uint64_t *rax = &v->vcpu.registers[VCPU_RAX];
 
-    /* Reading may put a device's deadline off, which expiring too early mends; only writing brings it nearer.
-     */
-    if ((qualification & QUALIFICATION_IN) == 0)
+    if ((qualification & QUALIFICATION_IN) == 0 ||
+        platform_read_moves_deadline(QUALIFICATION_PORT(qualification)))
         v->deadline_changed = true;
     if (unlikely((qualification & QUALIFICATION_STRING) != 0)) {
         string_io(v, qualification);

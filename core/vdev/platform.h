@@ -81,6 +81,15 @@ uint32_t platform_port_read(struct platform *platform, uint16_t port, unsigned s
 void platform_port_write(struct platform *platform, uint16_t port, unsigned size, uint32_t value);
 
 /*
+ * Whether reading `port` may bring platform_deadline nearer, as every write may: the UART's received byte
+ * starts the time-out of the next, the RTC's register C re-arms what it had flagged.
+ */
+static inline bool platform_read_moves_deadline(uint16_t port)
+{
+    return port == 0x3f8 || port == 0x71;
+}
+
+/*
  * Memory-mapped I/O by vCPU `vcpu` at `gpa`, 1, 2, 4 or 8 bytes: local APIC (where its base says), IO-APIC.
  * False if nobody decodes the address: reads as all ones, writes are lost.
  */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * What every device model shares. A model is pure C: a struct, an init function, read and write functions, and
- * where it keeps time a pair of `..._deadline` / `..._expire`. It knows neither VMX nor the partition; what it needs
- * from above it asks through struct vdev_ops, one instance for all devices of a partition.
+ * What every device model shares. A model is pure C: a struct, an init function, read and write functions,
+ * and where it keeps time a pair of `..._deadline` / `..._expire`. It knows neither VMX nor the partition;
+ * what it needs from above it asks through struct vdev_ops, one instance for all devices of a partition.
  *
  * Time is the partition's TSC. All calls are made from the run loop of the pCPU that runs the partition.
  */
@@ -32,7 +32,8 @@ struct vdev_ops {
     void (*power)(void *context, enum vdev_power what);
     /* The guest's console writes a byte. */
     void (*console_write)(void *context, char byte);
-    /* vCPU `vcpu` may have a new interrupt to take: re-evaluate before its next entry, wake it if it is halted. */
+    /* vCPU `vcpu` may have a new interrupt to take: re-evaluate before its next entry, wake it if it is
+     * halted. */
     void (*wake)(void *context, unsigned vcpu);
     /* Delivers an NMI, INIT or start-up message (`vector`: the SIPI's) to vCPU `vcpu`. */
     void (*ipi)(void *context, unsigned vcpu, enum vdev_ipi kind, uint8_t vector);

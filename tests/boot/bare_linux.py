@@ -25,7 +25,7 @@ menuentry bare {
 def key():
     """What the warnings depend on."""
     digest = hashlib.sha256()
-    for part in ((BUILD / "guests" / "vmlinuz").read_bytes(), bare.emulator_version().encode(), GRUB_CFG.encode()):
+    for part in ((BUILD / "guests" / "vmlinuz").read_bytes(), bare.emulator(), GRUB_CFG.encode()):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:16]
 

@@ -17,9 +17,9 @@ def run(machine, line, timeout=120.0):
     """Runs `line`, which must succeed, and returns what it printed."""
     machine.send_line(f"{line}; echo status=$?=")
     machine.expect(r"status=\$\?=\r*\n")  # the echo of the line itself
-    machine.expect(r"status=(\d+)=", timeout=timeout)
+    status = machine.expect(r"status=(\d+)=", timeout=timeout).group(1)
     printed = machine.before.replace("\r", "")
-    assert machine.match.group(1) == "0", f"{line}: status {machine.match.group(1)}\n{printed}"
+    assert status == "0", f"{line}: status {status}\n{printed}"
     machine.expect(PROMPT)
     return printed
 

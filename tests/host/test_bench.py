@@ -13,7 +13,7 @@ def test_lines_of_code_leave_out_comments_and_blanks():
     assert size._count("int a; // b\n\n/* c\n   d */\n  /* e */ int f;\n") == 2
     assert size._count('print("/*");\nint a;\nprint("*/ \\" // ");\n') == 3
     assert size._count('"only a string"\n') == 1
-    assert size._count("char c = '\"'; /* \" */\n// \"\nint a;\n") == 2
+    assert size._count('char c = \'"\'; /* " */\n// "\nint a;\n') == 2
 
 
 def test_a_goal_is_met_by_the_median_up_to_the_goal_itself():
@@ -28,7 +28,9 @@ def test_a_goal_is_met_by_the_median_up_to_the_goal_itself():
 def test_the_table_has_a_column_for_each_system_and_a_line_for_each_row():
     """Fails if a system that was not measured shifts the others, or a figure or verdict is lost."""
     rows = [
-        Row("one", "fast", "ticks", {"bare": 5, "umbra": {"median": 1234, "min": 7, "max": 8, "count": 9}}, 10),
+        Row(
+            "one", "fast", "ticks", {"bare": 5, "umbra": {"median": 1234, "min": 7, "max": 8, "count": 9}}, 10
+        ),
         Row("two", "ratio", "", {"umbra": 1.01519}, 1.05),
     ]
     lines = [line.split() for line in as_text(rows, ("bare", "umbra")).splitlines() if line]
@@ -74,8 +76,8 @@ class Emulator:
 
 def test_waits_are_taken_off_and_halts_are_not():
     """
-    Fails if the tick of HLT itself or of the instruction that follows the wait is lost, or if the end's page fault is
-    taken for the end.
+    Fails if the tick of HLT itself or of the instruction that follows the wait is lost, or if the end's page
+    fault is taken for the end.
     """
     start = Emulator((100,)).go()
     emulator = Emulator(
@@ -98,7 +100,7 @@ def test_the_reasons_of_exits_are_told_from_other_counters():
 
 
 def test_entries_and_halts_are_found_in_programs(tmp_path):
-    """Fails if an address is taken from the wrong column of the program headers, or data is taken for code."""
+    """Fails if an address is taken from the wrong column of the program headers, or if data is code."""
     code, data = b"\x90\x90\xfb\xf4\xfa\x90", b"\xfb\xf4\xfa"
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF", 2, 62, 1, 0x2002, 64, 0, 0, 64, 56, 2, 0, 0, 0)
     segments = struct.pack("<IIQQQQQQ", 1, 5, 176, 0x8000, 0x2000, len(code), 0x100, 1)

@@ -214,11 +214,6 @@ static int64_t machine_wall_clock(void)
     return 0;
 }
 
-static void machine_wake(struct partition_vcpu *vcpu)
-{
-    (void)vcpu;
-}
-
 /* Builds the partition anew, at GUEST_RIP in `mode`; `tpr`: enum core_policy_tpr. */
 static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
 {
@@ -233,7 +228,6 @@ static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
         .tsc_hz = HOST_TSC_HZ,
         .wall_clock = machine_wall_clock,
         .console_write = machine_console_write,
-        .wake = machine_wake,
         .vtlb_hardware = {.pages_2m = true},
     };
     const struct vcpu_start start = {.mode = mode,
@@ -398,6 +392,7 @@ static inline void take_snapshot(struct guest_snapshot *s)
     s->fields[VMCS_INDEX_GUEST_RFLAGS] &= ~(uint64_t)X86_RFLAGS_RF;
     memcpy(s->registers, guest->vcpu.registers, sizeof(s->registers));
     s->registers[VCPU_RSP] = 0; /* in the VMCS */
+    s->fields[VMCS_INDEX_PREEMPTION_TIMER_VALUE] = 0; /* every entry writes it */
     s->msrs = guest->msrs;
     s->apic_base = partition->platform.lapics[0].base;
     s->deadline = partition->platform.lapics[0].deadline;

@@ -84,6 +84,16 @@ static const struct accepted accepted[] = {
          0),
     /* neg %r8-based byte */
     CASE("\x41\xf6\x18", 64, NEG, 1, 1, MEMORY, NONE, REG(0, false), MEM(DS, 8, NONE, 0, false, 0), 0),
+    /* sarl (%rdi); rclq %cl, (%rdi) */
+    CASE("\xd1\x3f", 64, SAR, 4, 4, MEMORY, IMMEDIATE, REG(0, false), MEM(DS, 7, NONE, 0, false, 0), 1),
+    CASE("\x48\xd3\x17", 64, RCL, 8, 8, MEMORY, REGISTER, REG(1, false), MEM(DS, 7, NONE, 0, false, 0), 0),
+    /* imulw $-2, (%rdi), %r9w; idivb (%rdi) */
+    CASE("\x66\x44\x6b\x0f\xfe", 64, IMUL, 2, 2, REGISTER, MEMORY, REG(9, false),
+         MEM(DS, 7, NONE, 0, false, 0), (uint64_t)-2),
+    CASE("\xf6\x3f", 64, IDIV, 1, 1, WIDE, MEMORY, REG(0, false), MEM(DS, 7, NONE, 0, false, 0), 0),
+    /* cmovne (%edi), %eax; sete (%edi) */
+    CASE("\x0f\x45\x07", 32, CMOV, 4, 4, REGISTER, MEMORY, REG(0, false), MEM(DS, 7, NONE, 0, false, 0), 0),
+    CASE("\x0f\x94\x07", 32, SET, 1, 1, MEMORY, NONE, REG(0, false), MEM(DS, 7, NONE, 0, false, 0), 0),
 };
 
 static void assert_memory(const struct decode_memory *a, const struct decode_memory *b)
@@ -131,7 +141,9 @@ static const struct {
 } refused[] = {
     REFUSED("\x89\xc8", 64, EOPNOTSUPP, 2),             /* mov %ecx, %eax: no memory */
     REFUSED("\x0f\xa2", 64, EOPNOTSUPP, 0),             /* cpuid */
-    REFUSED("\xf7\x20", 64, EOPNOTSUPP, 2),             /* mull (%rax) */
+    REFUSED("\xff\x10", 64, EOPNOTSUPP, 2),             /* call *(%rax) */
+    REFUSED("\xf3\x0f\xbc\x00", 64, EOPNOTSUPP, 4),     /* tzcntl (%rax), %eax */
+    REFUSED("\xf0\xd1\x20", 64, EINVAL, 3),             /* lock shl */
     REFUSED("\x63\x00", 32, EOPNOTSUPP, 2),             /* arpl */
     REFUSED("\xf2\x0f\x38\xf1\x00", 64, EOPNOTSUPP, 5), /* crc32l (%rax), %eax */
     REFUSED("\xf0\x8b\x00", 64, EINVAL, 3),             /* lock mov */
@@ -178,13 +190,21 @@ static void names(void **state)
     [DECODE_##name] = {ZYDIS_MNEMONIC_##name##B, ZYDIS_MNEMONIC_##name##W, ZYDIS_MNEMONIC_##name##D,         \
                        ZYDIS_MNEMONIC_##name##Q}
 
-/* What Zydis calls them; string instructions have a name a size. */
-static const ZydisMnemonic mnemonics[DECODE_OPERATIONS][4] = {
-    PLAIN(ADD),   PLAIN(OR),     PLAIN(ADC),   PLAIN(SBB),   PLAIN(AND),     PLAIN(SUB),   PLAIN(XOR),
-    PLAIN(CMP),   PLAIN(TEST),   PLAIN(NOT),   PLAIN(NEG),   PLAIN(INC),     PLAIN(DEC),   PLAIN(BT),
-    PLAIN(BTS),   PLAIN(BTR),    PLAIN(BTC),   PLAIN(MOV),   PLAIN(MOVNTI),  PLAIN(MOVBE), PLAIN(MOVZX),
-    PLAIN(MOVSX), PLAIN(MOVSXD), PLAIN(XCHG),  PLAIN(XADD),  PLAIN(CMPXCHG), PLAIN(PUSH),  PLAIN(POP),
-    STRING(MOVS), STRING(CMPS),  STRING(STOS), STRING(LODS), STRING(SCAS),
+#define CC(name, condition) ZYDIS_MNEMONIC_##name##condition
+#define CONDITIONS(name)                                                                                     \
+    [DECODE_##name] = {CC(name, O),  CC(name, NO),  CC(name, B),  CC(name, NB), CC(name, Z), CC(name, NZ),   \
+                       CC(name, BE), CC(name, NBE), CC(name, S),  CC(name, NS), CC(name, P), CC(name, NP),   \
+                       CC(name, L),  CC(name, NL),  CC(name, LE), CC(name, NLE)}
+
+/* What Zydis calls them; string instructions have a name a size, CMOVcc and SETcc one a condition. */
+static const ZydisMnemonic mnemonics[DECODE_OPERATIONS][16] = {
+    PLAIN(ADD),   PLAIN(OR),    PLAIN(ADC),       PLAIN(SBB),      PLAIN(AND),   PLAIN(SUB),     PLAIN(XOR),
+    PLAIN(CMP),   PLAIN(TEST),  PLAIN(NOT),       PLAIN(NEG),      PLAIN(INC),   PLAIN(DEC),     PLAIN(BT),
+    PLAIN(BTS),   PLAIN(BTR),   PLAIN(BTC),       PLAIN(BSF),      PLAIN(BSR),   PLAIN(ROL),     PLAIN(ROR),
+    PLAIN(RCL),   PLAIN(RCR),   PLAIN(SHL),       PLAIN(SHR),      PLAIN(SAR),   PLAIN(MUL),     PLAIN(IMUL),
+    PLAIN(DIV),   PLAIN(IDIV),  CONDITIONS(CMOV), CONDITIONS(SET), PLAIN(MOV),   PLAIN(MOVNTI),  PLAIN(MOVBE),
+    PLAIN(MOVZX), PLAIN(MOVSX), PLAIN(MOVSXD),    PLAIN(XCHG),     PLAIN(XADD),  PLAIN(CMPXCHG), PLAIN(PUSH),
+    PLAIN(POP),   STRING(MOVS), STRING(CMPS),     STRING(STOS),    STRING(LODS), STRING(SCAS),
 };
 
 struct theirs {
@@ -206,7 +226,7 @@ static int set_up(void **state)
     ZydisDecoderInit(&decoders[DECODE_MODE_32], ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
     ZydisDecoderInit(&decoders[DECODE_MODE_64], ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     for (unsigned operation = 0; operation < DECODE_OPERATIONS; operation++)
-        for (unsigned n = 0; n < 4; n++)
+        for (unsigned n = 0; n < ARRAY_SIZE(mnemonics[0]); n++)
             if (mnemonics[operation][n] != ZYDIS_MNEMONIC_INVALID)
                 operation_of[mnemonics[operation][n]] = (uint8_t)operation;
     return 0;
@@ -289,12 +309,17 @@ static void compare_memory(const struct decode_instruction *i, const struct deco
     AGREE(known || ((uint64_t)ours->displacement & mask) == ((uint64_t)o->mem.disp.value & mask));
 }
 
+static bool is_shift(const struct decode_instruction *i)
+{
+    return i->operation >= DECODE_ROL && i->operation <= DECODE_SAR;
+}
+
 static void compare_register(const struct decode_instruction *i, const ZydisDecodedOperand *o)
 {
     ZydisRegister reg = o->reg.value;
 
     AGREE(o->type == ZYDIS_OPERAND_TYPE_REGISTER);
-    AGREE(o->size == 8 * i->operand_size);
+    AGREE(o->size == 8 * i->operand_size || (reg == ZYDIS_REGISTER_CL && is_shift(i)));
     AGREE(i->reg.high_byte == (reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH));
     AGREE((i->reg.high_byte ? i->reg.number + 4 : i->reg.number) ==
           (reg >= ZYDIS_REGISTER_SPL && reg <= ZYDIS_REGISTER_R15B ? ZydisRegisterGetId(reg) - 4
@@ -334,6 +359,8 @@ static void compare_accepted(const struct decode_instruction *i, const struct th
     AGREE(t->valid);
     AGREE(i->operation == t->operation);
     AGREE(i->length == z->length);
+    if (i->operation == DECODE_CMOV || i->operation == DECODE_SET)
+        AGREE(z->mnemonic == mnemonics[i->operation][i->opcode & 15]);
     AGREE(i->address_size * 8 == z->address_width);
     /* Zydis tells the mode's size even of MOVNTI, which has its own. */
     AGREE(i->operand_size * 8 == z->operand_width || i->operation == DECODE_MOVNTI);
@@ -343,9 +370,13 @@ static void compare_accepted(const struct decode_instruction *i, const struct th
           !!(z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE)));
     AGREE((i->repeat == DECODE_REPEAT_NOT_EQUAL) == !!(z->attributes & ZYDIS_ATTRIB_HAS_REPNE));
 
-    if (i->destination != DECODE_OPERAND_STACK && i->destination != DECODE_OPERAND_NONE)
+    /* Zydis lists the stack and rDX:rAX after what the instruction names. */
+    if (i->destination != DECODE_OPERAND_STACK && i->destination != DECODE_OPERAND_WIDE)
         compare_operand(i, i->destination, operand++);
-    compare_operand(i, i->source, operand);
+    compare_operand(i, i->source, operand++);
+    AGREE(i->three_operands == (z->operand_count_visible == 3));
+    if (i->three_operands)
+        compare_operand(i, DECODE_OPERAND_IMMEDIATE, operand);
 }
 
 /* Both decoders on 15 bytes. Returns whether ours accepts. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * arch/x86/mtrr.c against a model that asks for each 4 KiB page by itself, with the rules of SDM vol. 3, "Memory type range
- * registers", one after the other. Fails when a type, a precedence or a boundary is wrong.
+ * arch/x86/mtrr.c against a model that asks for each 4 KiB page by itself, with the rules of SDM vol. 3,
+ * "Memory type range registers", one after the other. Fails when a type, a precedence or a boundary is wrong.
  */
 #include "arch/x86/mtrr.h"
 
@@ -23,7 +23,8 @@ static uint8_t model_type(const struct mtrr *m, uint64_t page)
     if (m->fixed_enabled && page < 0x80000)
         return (uint8_t)(m->fixed[0] >> (page / 0x10000 * 8));
     if (m->fixed_enabled && page < 0xc0000)
-        return (uint8_t)(m->fixed[1 + (page - 0x80000) / 0x20000] >> ((page - 0x80000) % 0x20000 / 0x4000 * 8));
+        return (uint8_t)(m->fixed[1 + (page - 0x80000) / 0x20000] >>
+                         ((page - 0x80000) % 0x20000 / 0x4000 * 8));
     if (m->fixed_enabled && page < 0x100000)
         return (uint8_t)(m->fixed[3 + (page - 0xc0000) / 0x8000] >> ((page - 0xc0000) % 0x8000 / 0x1000 * 8));
     for (unsigned i = 0; i < m->variable_count; i++) {
@@ -40,7 +41,8 @@ static uint8_t model_type(const struct mtrr *m, uint64_t page)
 
 static uint8_t random_type(void)
 {
-    static const uint8_t types[] = {MEMORY_TYPE_UC, MEMORY_TYPE_WC, MEMORY_TYPE_WT, MEMORY_TYPE_WP, MEMORY_TYPE_WB};
+    static const uint8_t types[] = {MEMORY_TYPE_UC, MEMORY_TYPE_WC, MEMORY_TYPE_WT, MEMORY_TYPE_WP,
+                                    MEMORY_TYPE_WB};
 
     return types[rand() % 5];
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * boot/multiboot2.c on tags made by hand. Fails when a tag is read wrongly, when a malformed one is followed, or when a
- * module is not found under the names that GRUB and a configuration give it.
+ * boot/multiboot2.c on tags made by hand. Fails when a tag is read wrongly, when a malformed one is followed,
+ * or when a module is not found under the names that GRUB and a configuration give it.
  */
 #include "boot/multiboot2.h"
 
@@ -93,7 +93,8 @@ static void finds_modules_by_path(void **state)
 {
     (void)state;
     static struct boot_information information;
-    static const char *const given[] = {"config", "(hd0,msdos1)/umbra/build/a", "./build/b", "/build/c", "/umbra/d"};
+    static const char *const given[] = {"config", "(hd0,msdos1)/umbra/build/a", "./build/b", "/build/c",
+                                        "/umbra/d"};
     static const char *const named[] = {"config", "build/a", "./build/b", "/build/c", "d"};
     struct builder b;
 

@@ -9,19 +9,20 @@
 
 #include <cmocka.h>
 
-#define SAME(format, ...)                                                                                     \
-    do {                                                                                                      \
-        char ours[64], theirs[64];                                                                            \
-        int a = format_text(ours, sizeof(ours), format, __VA_ARGS__);                                         \
-        int b = snprintf(theirs, sizeof(theirs), format, __VA_ARGS__);                                        \
-        assert_string_equal(ours, theirs);                                                                    \
-        assert_int_equal(a, b);                                                                               \
+#define SAME(format, ...)                                                                                    \
+    do {                                                                                                     \
+        char ours[64], theirs[64];                                                                           \
+        int a = format_text(ours, sizeof(ours), format, __VA_ARGS__);                                        \
+        int b = snprintf(theirs, sizeof(theirs), format, __VA_ARGS__);                                       \
+        assert_string_equal(ours, theirs);                                                                   \
+        assert_int_equal(a, b);                                                                              \
     } while (0)
 
 static void numbers(void **state)
 {
     (void)state;
-    static const long values[] = {0, 1, -1, 9, 10, 255, 256, -4096, 2147483647, -2147483648L, INT64_MAX, INT64_MIN};
+    static const long values[] = {0,     1,          -1,           9,         10,       255, 256,
+                                  -4096, 2147483647, -2147483648L, INT64_MAX, INT64_MIN};
 
     for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
         SAME("%ld", values[i]);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Drives one Bochs by its debugger. The machine stops before the instruction that was asked for, at an exact tick
-of its clock, and what runs in it neither sees that nor pays for it.
+Drives one Bochs by its debugger. The machine stops before the instruction that was asked for, at an exact
+tick of its clock, and what runs in it neither sees that nor pays for it.
 
 A tick is a retired instruction, but for halts, where ticks go by with nothing retired.
 """
@@ -18,8 +18,11 @@ from umbra.common import Problem
 MODEL = emulators.MODELS["bochs"]
 MIB = emulators.MIB
 
-# One start of the machine is like another: its calendar clock does not come from the host.
-_FIXED_TIME = "clock: sync=none, time0=1700000000\n"
+# One start of the machine is like another: neither its calendar nor its display goes by the host's clock.
+_FIXED_TIME = """\
+clock: sync=none, time0=1700000000
+vga: extension=vbe, update_freq=5, realtime=0
+"""
 
 _PROMPT = re.compile(r"<bochs:\d+> ?\Z")
 _TICKS = re.compile(r"Next at t=(\d+)")
@@ -29,8 +32,8 @@ _INPUT_INTERVAL = 0.02  # between two bytes to the serial line, which has no flo
 
 class Stop:
     """
-    Where the machine stands: the clock, and the instruction that comes next. `code` is empty where that is not in
-    memory yet: it is about to fault.
+    Where the machine stands: the clock, and the instruction that comes next. `code` is empty where that is
+    not in memory yet: it is about to fault.
     """
 
     def __init__(self, said):
@@ -43,8 +46,8 @@ class Stop:
 
 class Bochs:
     """
-    One processor of MODEL that boots the ISO `medium`; `folder` is for the emulator's files. Use it as a context:
-    the emulator ends with the block. `console` is what the machine wrote to COM1.
+    One processor of MODEL that boots the ISO `medium`; `folder` is for the emulator's files. Use it as a
+    context: the emulator ends with the block. `console` is what the machine wrote to COM1.
     """
 
     def __init__(self, medium, folder, memory, limit=900.0):
@@ -94,7 +97,7 @@ class Bochs:
         self._process.stdin.close()
         self._process.stdout.close()
 
-    # ---- The debugger ----------------------------------------------------------------------------------------
+    # ---- The debugger ------------------------------------------------------------------------------------
 
     def stop_at(self, address):
         """Sets a breakpoint at a linear address. Returns its number, for ignore()."""
@@ -112,8 +115,8 @@ class Bochs:
 
     def go_to(self, address, code):
         """
-        Runs to the linear address `address` with an instruction there that is the beginning of `code`: others may
-        have run at that address before.
+        Runs to the linear address `address` with an instruction there that is the beginning of `code`: others
+        may have run at that address before.
         """
         number = self.stop_at(address)
         while True:
@@ -156,7 +159,7 @@ class Bochs:
         self._process.stdin.flush()
 
     def _wait(self, condition):
-        """Takes what the emulator and the serial line say until `condition` holds; returns what it returned."""
+        """Takes what emulator and serial line say until `condition` holds; returns what that returned."""
         output = self._process.stdout.fileno()
         while not (result := condition()):
             left = self._deadline - time.monotonic()
@@ -168,6 +171,7 @@ class Bochs:
             if output in ready:
                 data = os.read(output, 65536)
                 if not data:
-                    raise Problem(f"Bochs ended; its last words:\n{self._said[-1000:]}\n{self.console[-1000:]}")
+                    last = f"{self._said[-1000:]}\n{self.console[-1000:]}"
+                    raise Problem(f"Bochs ended; its last words:\n{last}")
                 self._said += data.decode(errors="replace")
         return result

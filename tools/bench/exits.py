@@ -35,6 +35,4 @@ def _run(iso, folder, memory):
         found = _BENCH.findall(bochs.console)
     if failed or not found:
         raise Problem(f"bench_exits failed:\n{bochs.console[-1000:]}")
-    return {
-        name: dict(zip(("median", "min", "max", "count"), map(int, figures))) for name, *figures in found
-    }
+    return {name: dict(zip(("median", "min", "max", "count"), map(int, figures))) for name, *figures in found}

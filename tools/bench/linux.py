@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The Linux boot ratio: instructions from the kernel proper's first (that of the ELF file inside bzImage, so that its
-decompression is left out) to the one where the shell would start, in a partition and bare, with one processor and
-equal memory.
+The Linux boot ratio: instructions from the kernel proper's first (that of the ELF file inside bzImage, so that
+its decompression is left out) to the one where the shell would start, in a partition and bare, with one
+processor and equal memory.
 
 The emulator stops at both ends and at every halt on the way; what goes by until a halted processor's next
 instruction is taken off. That leaves retired instructions, exactly: the guest's own, and in a partition all of
-Umbra's, of which the wait is none.
+Umbra's too. Each serial line is as fast as the machine has it.
 """
 import re
 
@@ -19,7 +19,7 @@ from umbra.guests import GUESTS
 MEMORY = 256  # MiB, of the bare machine and of the partition
 MACHINE = 1024  # MiB, of the machine that the partition is on
 
-# Halts with the one instruction that is looked for; at places that are known before the kernel moves itself.
+# The kernel halts with the one instruction that is looked for, where the ELF file says.
 COMMAND_LINE = "console=ttyS0 quiet nokaslr idle=halt"
 # The processor is told of a frequency that is not this emulator's. A partition is told the truth.
 BARE_ONLY = "tsc_early_khz=100000"
@@ -28,9 +28,7 @@ BARE_ONLY = "tsc_early_khz=100000"
 _LINUX_HALT = rb"\x0f\x00\x2d.{4}\xfb(\xf4)"
 _UMBRA_HALT = rb"\xfb(\xf4)\xfa"  # STI; HLT; CLI
 
-_READY = (
-    r"^umbra: ready after (\d+) ticks: (\d+) own, (\d+) clearing memory, (\d+) waiting for the console$"
-)
+_READY = r"^umbra: ready after (\d+) ticks: (\d+) own, (\d+) clearing memory, (\d+) waiting for the console$"
 
 
 class Boot:
@@ -68,9 +66,9 @@ def boot_partition(folder):
 
 def start_partition(folder):
     """
-    Umbra's start with the stock bzImage and the stock archive. Returns the ticks from the boot loader's hand-over to
-    the guest's first instruction, by the emulator, and what Umbra says of them: (all, its own, clearing memory,
-    waiting for the console).
+    Umbra's start with the stock bzImage and the stock archive. Returns the ticks from the boot loader's
+    hand-over to the guest's first instruction, by the emulator, and what Umbra says of them: (all, its own,
+    clearing memory, waiting for the console).
     """
     umbra = Elf(HYPERVISOR)
     iso = _partition(folder, GUESTS / "vmlinuz", GUESTS / "shell.cpio.gz")
@@ -99,7 +97,7 @@ def _halts(elf, pattern):
 
 
 def _count(bochs, start, end_code, halts):
-    """Runs from `start`, where the machine stands, to the end program, past all `halts` (addresses of HLT)."""
+    """Runs from `start`, where the machine stands, to the end program, past all `halts` (HLTs' addresses)."""
     boot = Boot(start.ticks)
     end = bochs.stop_at(media.END_ADDRESS)
     breakpoints = [bochs.stop_at(halt) for halt in halts]
@@ -120,8 +118,8 @@ def _count(bochs, start, end_code, halts):
 
 def _ask_statistics(bochs):
     """
-    Lets the machine go on and asks the monitor. The guest sleeps by now, so what it adds to the counts is a few
-    timer interrupts.
+    Lets the machine go on and asks the monitor. The guest sleeps by now, so what it adds to the counts is a
+    few timer interrupts.
     """
     said = len(bochs.console)
     bochs.run_on()

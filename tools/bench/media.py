@@ -16,9 +16,9 @@ _END_BASE = END_ADDRESS - 0x1000  # the file's headers come first
 
 def make_archive(folder):
     """
-    An initramfs: that of the stock shell guest, with END in the shell's place. Linux unpacks one archive behind the
-    other, so the busybox and all it does before are the very same. Returns (its path, the first bytes of END's
-    code).
+    An initramfs: that of the stock shell guest, with end.S in the shell's place. Linux unpacks one archive
+    behind the other, so the busybox and all it does before are the very same. Returns (its path, the first
+    bytes of end.S's code).
     """
     program = folder / "end"
     base = f"-Wl,-z,noexecstack,--build-id=none,-Ttext-segment={_END_BASE:#x}"

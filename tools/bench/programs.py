@@ -7,8 +7,8 @@ import struct
 _LOAD = 1
 _EXECUTABLE = 1
 
-# bzImage (Linux, Documentation/x86/boot.rst): setup sectors before the code, where the code prefers to be, and how
-# far in it is entered in 64-bit mode.
+# bzImage (Linux, Documentation/x86/boot.rst): setup sectors before the code, where the code prefers to be, and
+# how far in it is entered in 64-bit mode.
 _SETUP_SECTORS = 0x1F1
 _PREFERRED = 0x258
 _ENTRY_64 = 0x200
@@ -47,7 +47,7 @@ class Elf:
 
 
 def bzimage_entry(path):
-    """The 64-bit entry of a bzImage that is loaded where it prefers to be: (its address, its code's beginning)."""
+    """The 64-bit entry of a bzImage loaded where it prefers to be: (its address, its code's beginning)."""
     data = path.read_bytes()
     start = (data[_SETUP_SECTORS] + 1) * 512 + _ENTRY_64
     return struct.unpack_from("<Q", data, _PREFERRED)[0] + _ENTRY_64, data[start : start + CODE_BYTES]

@@ -6,8 +6,8 @@ import dataclasses
 @dataclasses.dataclass
 class Row:
     """
-    `values` is system → figure; a figure is a number, or {median, min, max, count}. A `goal` is the most that the
-    system called umbra may need, by the median; None: the row is only reported.
+    `values` is system → figure; a figure is a number, or {median, min, max, count}. A `goal` is the most that
+    the system called umbra may need, by the median; None: the row is only reported.
     """
 
     group: str
@@ -28,7 +28,7 @@ def as_json(rows):
 
 
 def as_text(rows, systems):
-    """The rows under their groups' names, one column a system; spread says where least and most differ."""
+    """The rows under their groups' names, a column for each of `systems`."""
     heads = ("", *systems, "goal", "", "unit", "least … most × count")
     lines = []
     for row in rows:

@@ -50,7 +50,7 @@ struct findings {
     unsigned count;
 };
 
-static void fail(const char *what, const char *reason)
+static __noreturn void fail(const char *what, const char *reason)
 {
     fprintf(stderr, "umbra-check: %s: %s\n", what, reason);
     exit(STATUS_USAGE);
@@ -106,6 +106,7 @@ static void keep_finding(struct config_reporter *reporter, struct config_place p
     all[findings->count] = (struct finding){place, findings->count, copy};
     findings->all = all;
     findings->count++;
+    // cppcheck-suppress memleak ; the copy is kept in all[]
 }
 
 static int compare_findings(const void *one, const void *two)
