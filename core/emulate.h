@@ -65,9 +65,9 @@ struct emulate {
 
 /*
  * Executes `instruction`, which decode_instruction_bytes accepted, on `emulate`. Flags that the SDM leaves
- * undefined get what processors are seen to give: AF clear after logic, shifts and multiplications; ZF, SF
- * and PF of a product's low half; all flags kept by divisions, all but CF by the bit tests, all but ZF by bit
- * scans. With RFLAGS.TF set a repeated instruction does one element a call: the caller delivers the
+ * undefined, and in which processors differ: AF is clear after logic, shifts and multiplications; ZF, SF and
+ * PF are those of a product's low half; divisions keep all, bit tests all but CF, bit scans all but ZF.
+ * With RFLAGS.TF set a repeated instruction does one element a call: the caller delivers the
  * single-step trap after EMULATE_DONE and EMULATE_AGAIN alike. Clearing RFLAGS.RF and the interrupt shadow is
  * the caller's, as for any exit.
  */

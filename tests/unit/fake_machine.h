@@ -391,7 +391,7 @@ static inline void take_snapshot(struct guest_snapshot *s)
     }
     s->fields[VMCS_INDEX_GUEST_RFLAGS] &= ~(uint64_t)X86_RFLAGS_RF;
     memcpy(s->registers, guest->vcpu.registers, sizeof(s->registers));
-    s->registers[VCPU_RSP] = 0; /* in the VMCS */
+    s->registers[VCPU_RSP] = 0;                       /* in the VMCS */
     s->fields[VMCS_INDEX_PREEMPTION_TIMER_VALUE] = 0; /* every entry writes it */
     s->msrs = guest->msrs;
     s->apic_base = partition->platform.lapics[0].base;

@@ -11,14 +11,17 @@ import select
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 from umbra import emulators
-from umbra.common import Problem
+from umbra.common import Problem, run_tool
 
 MODEL = emulators.MODELS["bochs"]
 MIB = emulators.MIB
 
-# One start of the machine is like another: neither its calendar nor its display goes by the host's clock.
+# One start of the machine is like another: neither calendar nor display goes by the host's clock, and its
+# random numbers are the same.
+_SEED_SOURCE = Path(__file__).with_name("seed.c")
 _FIXED_TIME = """\
 clock: sync=none, time0=1700000000
 vga: extension=vbe, update_freq=5, realtime=0
@@ -64,12 +67,15 @@ class Bochs:
         medium.unlink(missing_ok=True)
         medium.symlink_to(self._medium.resolve())
         (self._folder / "commands").write_text("")
+        seed = self._folder / "seed.so"
+        run_tool("gcc", "-shared", "-fPIC", "-o", seed, _SEED_SOURCE)
         with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
             text = emulators.bochsrc("medium", "iso", listener.getsockname()[1], memory=self._memory)
             (self._folder / "bochsrc").write_text(text + _FIXED_TIME)
             self._process = subprocess.Popen(
                 emulators.bochs_command(),
                 cwd=self._folder,
+                env={**os.environ, "LD_PRELOAD": str(seed.resolve())},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
