@@ -12,10 +12,10 @@ NAMES = sorted(path.stem for path in (ROOT / "tests" / "guests").glob("*.c") if 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same_as_bare(machine, tmp_path, name):
+def test_same_as_bare(machine, tmp_path, record_property, name):
     expected = bare.run(BUILD / "tests" / "guests" / f"{name}.elf")
     machine.boot(conf.write(tmp_path, guest=conf.guest(name, on_stop="poweroff")), "--on", "bochs")
     assert machine.wait_end() == 0
     result = compare.compare(name, expected.text, machine.before)
     assert result.problems == []
-    print(f"{name}: {result.rows} rows, {result.declared} declared different")
+    record_property("guest_rows", (result.rows, result.declared))
