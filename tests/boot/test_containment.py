@@ -43,6 +43,17 @@ def test_bad_msr(machine, tmp_path):
     assert machine.wait_end() == 0
 
 
+def test_restart(machine, tmp_path):
+    """Fails when on-stop = restart does not bring a guest that powers itself off back, each time anew."""
+    machine.boot(conf.write(tmp_path, again=conf.guest("hostile", cmdline="badmsr", on_stop="restart")), "--on", "bochs")
+    for _ in range(3):
+        machine.expect(r"PASS multiboot\r")
+        machine.expect(r"DONE \d+ 0\r")
+    machine.monitor()
+    machine.send_line("poweroff")
+    assert machine.wait_end() == 0
+
+
 def test_interrupts_off(machine, tmp_path):
     """A guest that loops with interrupts off. Fails when it keeps the processor from the monitor or from the others."""
     booted(machine, tmp_path, "cli-loop")

@@ -19,3 +19,13 @@ def test_same_as_bare(machine, tmp_path, record_property, name):
     result = compare.compare(name, expected.text, machine.before)
     assert result.problems == []
     record_property("guest_rows", (result.rows, result.declared))
+
+
+@pytest.mark.parametrize("name", ["cr", "interrupts"])
+def test_tpr_intercepted(machine, tmp_path, name):
+    """The other embodiment of the TPR's policy, by exits. Fails when the guest could tell it from the first."""
+    expected = bare.run(BUILD / "tests" / "guests" / f"{name}.elf")
+    keys = {"policy.tpr": "intercept"}
+    machine.boot(conf.write(tmp_path, guest=conf.guest(name, on_stop="poweroff", **keys)), "--on", "bochs")
+    assert machine.wait_end() == 0
+    assert compare.compare(name, expected.text, machine.before).problems == []
