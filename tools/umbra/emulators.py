@@ -126,7 +126,7 @@ def bochsrc(medium, kind, port, model=None, cpus=1, memory=1024 * MIB):
         'romimage: file="/usr/share/bochs/BIOS-bochs-latest"',
         'vgaromimage: file="/usr/share/bochs/VGABIOS-lgpl-latest"',
         f"memory: guest={megabytes}, host={min(megabytes, 2048)}",
-        f'cpu: model={model or MODELS["bochs"]}, count={cpus}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0',
+        f'cpu: model={model or MODELS["bochs"]}, count={cpus}, ips=100000000, reset_on_triple_fault=0',
         "clock: sync=none",
         "pci: enabled=1, chipset=i440fx",
         "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
