@@ -129,7 +129,7 @@ const struct partition_machine *partition_machine(void);
  */
 void partition_build_all(const struct config *config);
 
-/* All partitions, and the one called `name` (NULL if there is none). */
+/* How many partitions there are, and the one with this number (NULL past the last). */
 unsigned partition_count(void);
 struct partition *partition_at(unsigned number);
 

@@ -7,6 +7,7 @@
 #include "lib/string.h"
 #include "mm/physmap.h"
 #include "vmx/instructions.h"
+#include "vmx/state.h"
 
 #define CPUID_1_ECX_XSAVE BIT(26)
 
@@ -33,6 +34,7 @@ int vmx_processor_enable(const struct vmx_capabilities *capabilities, hpa_t regi
     cpu_write_cr0((cpu_read_cr0() | capabilities->cr0_fixed0) & capabilities->cr0_fixed1);
     cpu_write_cr4((cr4 | capabilities->cr4_fixed0) & capabilities->cr4_fixed1);
 
+    vcpu_state_probe();
     memset(physmap_pointer(region), 0, PAGE_SIZE);
     *(uint32_t *)physmap_pointer(region) = (uint32_t)(capabilities->basic & VMX_BASIC_REVISION);
     if (!vmx_on(region))

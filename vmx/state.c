@@ -30,25 +30,23 @@ static const struct {
     {MSR_IA32_SPEC_CTRL, 7, CPUID_7_EDX_SPEC_CTRL},
 };
 
-/* The components that the area has room for, of those that the processor has; a guest is offered no other. */
-static uint64_t switched_components(void)
+/* What this machine's processors have, found out once: CPUID is too dear for every switch. */
+static struct {
+    uint64_t components; /* that XSAVE switches; 0: there is no XSAVE */
+    bool msrs[VCPU_SWITCHED_MSRS];
+} machine;
+
+void vcpu_state_probe(void)
 {
+    /* The components that the area has room for; a guest is offered no other. */
     const uint64_t known =
         X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_OPMASK | X86_XCR0_ZMM_HI256 | X86_XCR0_HI16_ZMM;
+    bool has_xsave = (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) != 0;
 
-    return cpu_xcr0_supported() & known;
-}
-
-static bool has_xsave(void)
-{
-    return (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) != 0;
-}
-
-static bool has_msr(unsigned index)
-{
-    uint32_t leaf = switched_msrs[index].leaf;
-
-    return leaf == 0 || (cpu_cpuid(leaf, 0).edx & switched_msrs[index].bits) != 0;
+    machine.components = has_xsave ? cpu_xcr0_supported() & known : 0;
+    for (unsigned i = 0; i < VCPU_SWITCHED_MSRS; i++)
+        machine.msrs[i] = switched_msrs[i].leaf == 0 ||
+                          (cpu_cpuid(switched_msrs[i].leaf, 0).edx & switched_msrs[i].bits) != 0;
 }
 
 void vcpu_state_reset(struct vcpu_state *state)
@@ -75,15 +73,15 @@ void vcpu_state_save(struct vcpu_state *state)
     state->dr[3] = cpu_read_dr3();
     state->dr6 = cpu_read_dr6();
     for (unsigned i = 0; i < VCPU_SWITCHED_MSRS; i++)
-        if (has_msr(i))
+        if (machine.msrs[i])
             state->msrs[i] = cpu_rdmsr(switched_msrs[i].msr);
 
     cpu_clear_ts();
-    if (has_xsave()) {
+    if (machine.components != 0) {
         state->xcr0 = cpu_xgetbv(0);
         /* Everything that the guest may have touched under an earlier XCR0 is saved, not only what is enabled
          * now. */
-        cpu_xsetbv(0, switched_components());
+        cpu_xsetbv(0, machine.components);
         __asm__ volatile("xsave64 (%0)" : : "r"(state->xsave_area), "a"(-1), "d"(-1) : "memory");
     } else {
         __asm__ volatile("fxsave64 (%0)" : : "r"(state->xsave_area) : "memory");
@@ -99,12 +97,12 @@ void vcpu_state_load(const struct vcpu_state *state)
     cpu_write_dr3(state->dr[3]);
     cpu_write_dr6(state->dr6);
     for (unsigned i = 0; i < VCPU_SWITCHED_MSRS; i++)
-        if (has_msr(i))
+        if (machine.msrs[i])
             cpu_wrmsr(switched_msrs[i].msr, state->msrs[i]);
 
     cpu_clear_ts();
-    if (has_xsave()) {
-        cpu_xsetbv(0, switched_components());
+    if (machine.components != 0) {
+        cpu_xsetbv(0, machine.components);
         __asm__ volatile("xrstor64 (%0)" : : "r"(state->xsave_area), "a"(-1), "d"(-1) : "memory");
         cpu_xsetbv(0, state->xcr0);
     } else {

@@ -21,6 +21,9 @@ struct vcpu_state {
     void *xsave_area;                  /* VCPU_XSAVE_AREA_SIZE bytes, 64-byte aligned */
 };
 
+/* Finds out what there is to switch. Start-up, before the first of the others. */
+void vcpu_state_probe(void);
+
 /* The state after reset; `xsave_area` stays. */
 void vcpu_state_reset(struct vcpu_state *state);
 

@@ -2,8 +2,8 @@
 /* Control-register accesses that the policy tables intercept (seed 004, Fig. 13; SDM vol. 3, table "Exit
  * qualification for control-register accesses"). */
 #include "arch/x86/exception.h"
-#include "arch/x86/registers.h"
 #include "core/exits/exits.h"
+#include "core/exits/linear.h"
 #include "vmx/events.h"
 
 enum access_type {
@@ -94,10 +94,8 @@ static void access_cr8(struct partition_vcpu *v, uint64_t qualification)
 static uint64_t read_operand(struct partition_vcpu *v, unsigned gpr)
 {
     uint64_t value = vcpu_read_register(&v->vcpu, gpr);
-    bool is_64 = (vcpu_read(&v->vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS) & BIT(13)) != 0 &&
-                 (vcpu_read(&v->vcpu, VMCS_GUEST_EFER) & X86_EFER_LMA) != 0;
 
-    return is_64 ? value : (uint32_t)value;
+    return linear_mode(v) == DECODE_MODE_64 ? value : (uint32_t)value;
 }
 
 void exit_cr_access(struct partition_vcpu *v)
