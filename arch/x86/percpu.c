@@ -3,3 +3,6 @@
 
 PERCPU uint64_t percpu_offset;
 PERCPU unsigned percpu_number;
+
+unsigned percpu_count = 1;
+uint64_t percpu_offsets[PERCPU_PROCESSORS_MAX];

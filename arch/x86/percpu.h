@@ -19,3 +19,12 @@ extern unsigned percpu_number;
 /* The ordinary address of this processor's `variable`. */
 #define this_cpu_pointer(variable)                                                                           \
     ((__typeof__(variable) *)((uintptr_t) & (variable) + this_cpu(percpu_offset)))
+
+/* How many processors run, at most PERCPU_PROCESSORS_MAX, and where the copy of each is. Set at start-up. */
+#define PERCPU_PROCESSORS_MAX 64
+extern unsigned percpu_count;
+extern uint64_t percpu_offsets[PERCPU_PROCESSORS_MAX];
+
+/* The ordinary address of processor `number`'s `variable`. */
+#define that_cpu_pointer(variable, number)                                                                   \
+    ((__typeof__(variable) *)((uintptr_t) & (variable) + percpu_offsets[number]))

@@ -8,14 +8,19 @@
 #include "lib/slice.h"
 #include "lib/types.h"
 
-#define CONFIG_PARTITIONS_MAX 16
-#define CONFIG_MODULES_MAX    16
-#define CONFIG_POLICIES_MAX   8
-#define CONFIG_REASON_MAX     224
-#define CONFIG_NAME_MAX       31        /* characters of a partition's name */
-#define CONFIG_MEMORY_MIN     MIB(1)    /* of a partition */
-#define CONFIG_MEMORY_UNIT    PAGE_SIZE /* a partition's memory is a multiple of it */
-#define CONFIG_VCPUS_MAX      32
+#define CONFIG_PARTITIONS_MAX  16
+#define CONFIG_MODULES_MAX     16
+#define CONFIG_POLICIES_MAX    8
+#define CONFIG_REASON_MAX      224
+#define CONFIG_NAME_MAX        31        /* characters of a partition's name */
+#define CONFIG_MEMORY_MIN      MIB(1)    /* of a partition */
+#define CONFIG_MEMORY_UNIT     PAGE_SIZE /* a partition's memory is a multiple of it */
+#define CONFIG_VCPUS_MAX       32
+#define CONFIG_PROCESSORS_MAX  64 /* of the machine */
+#define CONFIG_SHARED_MAX      4  /* regions and doorbells of one partition */
+#define CONFIG_WEIGHT_DEFAULT  100
+#define CONFIG_WEIGHT_MAX      10000
+#define CONFIG_TIMEOUT_DEFAULT 30 /* seconds */
 
 /* Where something stands in the text; both count from 1, columns in bytes. */
 struct config_place {
@@ -43,13 +48,43 @@ struct config_file {
     struct config_place place; /* of the path */
 };
 
+/*
+ * `cpus = 2-3,5`: these pCPUs, one for each vCPU, for this partition alone; pCPU 0 is the housekeeper's and
+ * never given away. `cpus = shared [on 0-1] [weight N] [cap P%]`: vCPUs by turns with others' on pCPUs that
+ * nobody has to himself, or on those of them listed.
+ */
+struct config_cpus {
+    bool dedicated;
+    uint64_t set;    /* pCPU n: bit n. Dedicated: the vCPUs' in ascending order. Shared: 0 is any */
+    unsigned weight; /* share of a vCPU beside others; CONFIG_WEIGHT_DEFAULT */
+    unsigned cap;    /* per cent of a pCPU that a vCPU gets at most; 0: no cap */
+    struct config_place place;
+};
+
+/*
+ * `shared = NAME 4M`: memory that all partitions which name it see, and a doorbell to each other;
+ * `doorbell = NAME`: the doorbell alone. Each is one PCI function.
+ */
+struct config_shared {
+    struct slice name;
+    uint64_t size; /* bytes, a power of two of at least PAGE_SIZE; 0: a doorbell alone */
+    struct config_place place;
+};
+
 /* Line 0 stands for a value that was not given, or not a good one; the value itself is then the default. */
 struct config_partition {
     struct slice name;
     struct config_place place; /* of the name */
     uint64_t memory;           /* bytes; 0 if none was given that makes sense */
     struct config_place memory_place;
-    unsigned vcpus;
+    bool memory_fixed;    /* `memory = 512M at 0x40000000`: these very frames, */
+    uint64_t memory_base; /* seen by the guest at their machine addresses, but for its first MiB */
+    unsigned vcpus;       /* as many as dedicated pCPUs, unless given; else 1 */
+    struct config_cpus cpus;
+    struct config_shared shared[CONFIG_SHARED_MAX];
+    unsigned shared_count;
+    unsigned timeout;    /* seconds that a guest has between power button and force */
+    bool start_manually; /* `start = manual`: not with Umbra, but by the monitor; default `start = auto` */
     enum config_boot boot;
     struct config_place boot_place;
     struct config_file kernel;
@@ -69,6 +104,9 @@ struct config {
     uint16_t console_port; /* COM1 unless the text says otherwise */
     uint32_t console_baud;
     char escape; /* the control character, e.g. 1 for ^A */
+    struct slice
+        nmi; /* `nmi = NAME`: the partition whose NMIs the machine's are; empty (`nmi = monitor`): reported */
+    struct config_place nmi_place;
     struct config_partition partitions[CONFIG_PARTITIONS_MAX];
     unsigned partition_count;
 };
