@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # make run     build everything, boot it in an emulator: the terminal is Umbra's console
-# make test    every test
+# make test    every test but the long ones
+# make soak    the long ones
 # (see docs/manual.md for the rest)
 
 BUILD ?= build
@@ -52,9 +53,9 @@ $(BUILD)/fuzz/pure/core/vdev/acpi.o: $(BUILD)/gen/core/vdev/dsdt.inc
 
 pure := $(filter-out lib/string.c,$(wildcard lib/*.c)) $(wildcard core/config/*.c core/vdev/*.c core/loader/*.c) \
         $(filter-out mm/address_space.c,$(wildcard mm/*.c)) \
-        $(wildcard vmx/policy_*.c vmx/events.c vmx/controls.c vmx/fields.c vmx/reasons.c arch/x86/decode.c arch/x86/paging_*.c arch/x86/mtrr.c boot/multiboot2.c \
-                   core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/policy_keys.c \
-                   vmx/vcpu.c core/partition.c core/partition_build.c core/exits/*.c)
+        $(wildcard vmx/policy_*.c vmx/apicv.c vmx/events.c vmx/controls.c vmx/fields.c vmx/reasons.c arch/x86/decode.c arch/x86/paging_*.c arch/x86/mtrr.c arch/x86/machine_check.c drivers/acpi_tables.c boot/multiboot2.c \
+                   core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/report.c core/policy_keys.c \
+                   vmx/vcpu.c vmx/barriers.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
 HFLAGS    := $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 host_objs := $(patsubst %.c,$(BUILD)/host/%.o,$(pure))
 units     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
@@ -70,7 +71,7 @@ $(BUILD)/host/libpure.a: $(host_objs)
 # A unit test links against all pure rooms; the linker takes what it needs.
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/host/libpure.a
 	@mkdir -p $(@D)
-	$(CC) $(HFLAGS) -o $@ $< $(BUILD)/host/libpure.a -lcmocka -lZydis -lm
+	$(CC) $(HFLAGS) -o $@ $< $(BUILD)/host/libpure.a -pthread -lcmocka -lZydis -lm
 
 unit: $(units)
 	@set -e; for test in $(units); do echo "== $$test"; $$test; done
@@ -163,6 +164,12 @@ test: setup
 	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch check
 	/usr/bin/python3 -m pytest -n 2
 
+# Hours: the tests that are marked so, and a hundred times the fuzzing.
+soak: setup
+	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch
+	@$(MAKE) --no-print-directory fuzz-short FUZZ_RUNS=20000000
+	/usr/bin/python3 -m pytest -n 2 -m soak
+
 # Exits and boots, counted in Bochs; words in PARTS limit it (tools/bench.py --help).
 bench: setup
 	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch
@@ -171,5 +178,5 @@ bench: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all unit clean setup fetch run check clang format floors analysis test bench
+.PHONY: all unit clean setup fetch run check clang format floors analysis test soak bench
 .SECONDARY:

@@ -5,10 +5,12 @@
  */
 #include "arch/x86/cpu.h"
 #include "arch/x86/descriptor.h"
+#include "arch/x86/machine_check.h"
 #include "arch/x86/mtrr.h"
-#include "arch/x86/registers.h"
+#include "arch/x86/percpu.h"
 #include "arch/x86/trap.h"
 #include "boot/multiboot2.h"
+#include "boot/processors.h"
 #include "core/config/config.h"
 #include "core/operator.h"
 #include "core/partition.h"
@@ -28,13 +30,13 @@
 #include "mm/address_space.h"
 #include "mm/frame.h"
 #include "mm/physmap.h"
+#include "vmx/barriers.h"
 #include "vmx/processor.h"
+#include "vmx/state.h"
 
 #define UMBRA_VERSION  "0.1"
 
 #define FRAME_EXTENTS  1024
-#define STACK_PAGES    8
-#define IST_PAGES      2
 #define LEGACY_END     MIB(1)
 #define CPUID_15_VALID (BIT(0) | BIT(1) | BIT(2))
 
@@ -114,6 +116,8 @@ static void build_frame_pool(void)
                                 ram ? FRAME_OWNER_FREE : FRAME_OWNER_DEVICE),
                  "memory map");
     }
+    /* What BIOS keeps in the first frame it looks at again when the machine is reset. */
+    must(frame_pool_add(&frames, HPA(0), PAGE_SIZE, FRAME_OWNER_DEVICE), "memory map");
     must(frame_claim(&frames, HPA((uint64_t)image_physical_start),
                      (uint64_t)image_physical_end - (uint64_t)image_physical_start, FRAME_OWNER_UMBRA),
          "image");
@@ -143,33 +147,6 @@ static void map_memory(void)
 
 /* ---- Processor
  * -------------------------------------------------------------------------------------------------- */
-
-static void read_mtrrs(void)
-{
-    struct cpuid_registers features = cpu_cpuid(1, 0);
-    uint64_t capabilities, defaults;
-    unsigned address_bits = cpu_cpuid(0x80000008, 0).eax & 0xff;
-
-    mtrr.address_mask = BIT(address_bits) - 1;
-    if ((features.edx & BIT(12)) == 0) {
-        /* No MTRRs: everything is write-back but for what the tables say. */
-        mtrr = (struct mtrr){.enabled = true, .default_type = MEMORY_TYPE_WB};
-        return;
-    }
-    capabilities = cpu_rdmsr(MSR_IA32_MTRRCAP);
-    defaults = cpu_rdmsr(MSR_IA32_MTRR_DEF_TYPE);
-    mtrr.enabled = (defaults & MTRR_DEF_TYPE_ENABLE) != 0;
-    mtrr.fixed_enabled = (capabilities & MTRRCAP_FIX) != 0 && (defaults & MTRR_DEF_TYPE_FIXED_ENABLE) != 0;
-    mtrr.default_type = (uint8_t)defaults;
-    mtrr.variable_count = (unsigned)min_u64(capabilities & MTRRCAP_VCNT, MTRR_VARIABLE_MAX);
-    for (unsigned i = 0; i < mtrr.variable_count; i++) {
-        mtrr.variable[i].base = cpu_rdmsr(MSR_IA32_MTRR_PHYSBASE0 + 2 * i);
-        mtrr.variable[i].mask = cpu_rdmsr(MSR_IA32_MTRR_PHYSMASK0 + 2 * i);
-    }
-    if (mtrr.fixed_enabled)
-        for (unsigned i = 0; i < MTRR_FIXED_COUNT; i++)
-            mtrr.fixed[i] = cpu_rdmsr(mtrr_fixed_msr(i));
-}
 
 /* For the virtual TLB: the type at `address`, and the largest page around it on which it holds. */
 static uint8_t host_memory_type(void *data, hpa_t address, uint8_t *page_shift)
@@ -231,9 +208,30 @@ static void on_timer(void)
     lapic_end_of_interrupt();
 }
 
+/* The interrupt itself is the message: whoever was halted or in a guest looks at what he was sent. */
+static void on_kick(void)
+{
+    lapic_end_of_interrupt();
+    run_interrupt_slice();
+}
+
+/* What was posted is taken at the next entry. */
+static void on_posted(void)
+{
+    lapic_end_of_interrupt();
+}
+
 /* A spurious interrupt is not in service: there is nothing to end. */
 static void on_spurious(void)
 {
+}
+
+static bool has_large_ids(void)
+{
+    for (unsigned i = 0; i < acpi.processor_count; i++)
+        if (acpi.processors[i] > LAPIC_XAPIC_ID_MAX)
+            return true;
+    return false;
 }
 
 static void start_interrupts(void)
@@ -241,8 +239,11 @@ static void start_interrupts(void)
     pic_disable();
     for (unsigned i = 0; i < acpi.ioapic_count; i++)
         ioapic_add(acpi.ioapics[i].base, acpi.ioapics[i].gsi_base);
+    lapic_choose_mode(has_large_ids());
     lapic_enable();
     trap_set_handler(VECTOR_TIMER, on_timer);
+    trap_set_handler(VECTOR_KICK, on_kick);
+    trap_set_handler(VECTOR_POSTED, on_posted);
     trap_set_handler(VECTOR_SERIAL, on_serial);
     trap_set_handler(VECTOR_SPURIOUS, on_spurious);
     trap_set_unhandled(lapic_end_of_interrupt);
@@ -264,44 +265,84 @@ static void show_last_exits(struct panic_hook *hook)
     char line[160];
 
     (void)hook;
-    for (unsigned i = 0; i < partition_count(); i++) {
-        struct partition *partition = partition_at(i);
-        if (partition->vcpus == NULL)
-            continue;
-        const struct trace *trace = &partition->vcpus[0].trace;
-        unsigned length = trace_length(trace);
-        print("last exits of %.*s:\n", SLICE_ARGUMENTS(partition->config->name));
-        for (unsigned n = length > 16 ? length - 16 : 0; n < length; n++)
-            if (trace_format(trace, n, report_reason_name, line, sizeof(line)))
-                print("%s\n", line);
+    for (unsigned i = 0; i < partition_slots(); i++) {
+        const struct partition *partition = partition_at(i);
+
+        for (unsigned n = 0; partition != NULL && partition->vcpus != NULL && n < partition->vcpu_count;
+             n++) {
+            const struct trace *trace = &partition->vcpus[n].trace;
+            unsigned length = trace_length(trace);
+
+            print("last exits of %.*s, vCPU %u:\n", SLICE_ARGUMENTS(partition->config->name), n);
+            for (unsigned r = length > 16 ? length - 16 : 0; r < length; r++)
+                if (trace_format(trace, r, report_reason_name, line, sizeof(line)))
+                    print("%s\n", line);
+        }
     }
 }
 
-static void stop_processor(struct panic_hook *hook)
+static uint64_t this_processor(void)
 {
-    (void)hook;
-    cpu_stop();
+    return this_cpu(percpu_offset) | 1;
+}
+
+static const struct panic_processors panic_processors = {
+    .self = this_processor,
+    .stop_others = vmx_processor_stop_others,
+    .stop = cpu_stop,
+};
+
+/* ---- Processors
+ * ------------------------------------------------------------------------------------------------- */
+
+static struct run_hooks hooks = {.housekeeping = operator_step, .power_off = operator_power_off};
+static struct vmx_capabilities capabilities;
+
+static void start_vmx(void)
+{
+    hpa_t region;
+
+    vmx_processor_capabilities(&capabilities);
+    vmx_obstacle = vmx_capabilities_obstacle(&capabilities);
+    if (vmx_obstacle != NULL)
+        return;
+    must(frame_allocate(&frames, FRAME_OWNER_UMBRA, 1, PAGE_SHIFT, FRAME_ANYWHERE, &region), "VMXON region");
+    if (vmx_processor_enable(&capabilities, region) != 0)
+        vmx_obstacle = "VMXON fails";
+}
+
+/* What every processor but the first does from its start on. */
+static __noreturn void run_processor(void)
+{
+    run_forever(&hooks, tsc_hz);
+}
+
+static void start_processors(void)
+{
+    const struct processors_settings settings = {
+        .frames = &frames,
+        .acpi = &acpi,
+        .capabilities = vmx_obstacle == NULL ? &capabilities : NULL,
+        .mtrr = &mtrr,
+        .tsc_hz = tsc_hz,
+        .run = run_processor,
+    };
+    char line[240];
+
+    processors_start(&settings);
+    machine_check_set_owner(partition_take_machine_check);
+    if (vmx_obstacle == NULL) {
+        vcpu_barriers_describe(vcpu_state_barriers(), line, sizeof(line));
+        print("umbra: %s\n", line);
+    }
 }
 
 /* ---- Partitions
  * ------------------------------------------------------------------------------------------------- */
 
-static void start_vmx(struct vmx_capabilities *capabilities)
-{
-    hpa_t region;
-
-    vmx_processor_capabilities(capabilities);
-    vmx_obstacle = vmx_capabilities_obstacle(capabilities);
-    if (vmx_obstacle != NULL)
-        return;
-    must(frame_allocate(&frames, FRAME_OWNER_UMBRA, 1, PAGE_SHIFT, FRAME_ANYWHERE, &region), "VMXON region");
-    if (vmx_processor_enable(capabilities, region) != 0)
-        vmx_obstacle = "VMXON fails";
-}
-
 static void refuse_all(const char *why)
 {
-    for (unsigned i = 0; i < config.partition_count; i++) {
+    for (unsigned i = 0; i < CONFIG_PARTITIONS_MAX; i++) {
         config.partitions[i].refused = true;
         format_text(config.partitions[i].reason, sizeof(config.partitions[i].reason), "%s", why);
     }
@@ -312,40 +353,29 @@ static void build_partitions(void)
     struct config_reporter reporter = {.error = print_error};
     struct partition_machine machine = {
         .frames = &frames,
-        .vtlb_hardware = {.memory_type = host_memory_type, .data = &mtrr},
+        .capabilities = capabilities,
+        .vtlb_hardware = {.memory_type = host_memory_type,
+                          .data = &mtrr,
+                          .pages_2m = (capabilities.ept_vpid & VMX_EPT_PAGE_2M) != 0,
+                          .pages_1g = (capabilities.ept_vpid & VMX_EPT_PAGE_1G) != 0},
         .files = &module_files,
         .tsc_hz = tsc_hz,
         .wall_clock = wall_clock,
         .console_write = operator_partition_write,
     };
 
-    start_vmx(&machine.capabilities);
-    machine.vtlb_hardware.pages_2m = (machine.capabilities.ept_vpid & VMX_EPT_PAGE_2M) != 0;
-    machine.vtlb_hardware.pages_1g = (machine.capabilities.ept_vpid & VMX_EPT_PAGE_1G) != 0;
     partition_set_machine(&machine);
 
     if (boot_module_find(&information, SLICE("config")) == NULL)
         print("umbra: no module named config: there are no partitions\n");
-    config_check(&config, &module_files, frame_total(&frames, FRAME_OWNER_FREE) * PAGE_SIZE, &reporter);
+    config_check(&config, &module_files, frame_total(&frames, FRAME_OWNER_FREE) * PAGE_SIZE, percpu_count,
+                 &reporter);
     if (vmx_obstacle != NULL) {
         print("umbra: no partition can run: %s\n", vmx_obstacle);
         refuse_all(vmx_obstacle);
     }
     operator_init(&config, &frames, &acpi);
     partition_build_all(&config);
-}
-
-static void start_partitions(void)
-{
-    for (unsigned i = 0; i < partition_count(); i++) {
-        struct partition *partition = partition_at(i);
-        if (partition->state != PARTITION_REFUSED && partition_start(partition) == 0)
-            print("partition %.*s: started, %lu MiB\n", SLICE_ARGUMENTS(partition->config->name),
-                  partition->memory >> 20);
-        else
-            print("partition %.*s: not started: %s\n", SLICE_ARGUMENTS(partition->config->name),
-                  partition->reason);
-    }
 }
 
 /* How long it took from the boot loader's hand-over to here, in ticks of the TSC, and what of it was not
@@ -355,8 +385,9 @@ static void report_start(void)
     uint64_t total = cpu_rdtsc() - tsc_at_hand_over;
     uint64_t scrubbing = 0, console = serial_waited();
 
-    for (unsigned i = 0; i < partition_count(); i++)
-        scrubbing += partition_at(i)->scrub_ticks;
+    for (unsigned i = 0; i < partition_slots(); i++)
+        if (partition_at(i) != NULL)
+            scrubbing += partition_at(i)->scrub_ticks;
     print("umbra: ready after %lu ticks: %lu own, %lu clearing memory, %lu waiting for the console\n", total,
           total - scrubbing - console, scrubbing, console);
 }
@@ -364,37 +395,38 @@ static void report_start(void)
 /* The part of boot_main that runs on its own guarded stack. */
 static void run(void)
 {
-    static struct run_hooks hooks = {.housekeeping = operator_step, .power_off = operator_power_off};
     const uint64_t ists[IST_COUNT] = {
-        address_space_new_stack(IST_PAGES),
-        address_space_new_stack(IST_PAGES),
-        address_space_new_stack(IST_PAGES),
+        address_space_new_stack(PROCESSOR_IST_PAGES),
+        address_space_new_stack(PROCESSOR_IST_PAGES),
+        address_space_new_stack(PROCESSOR_IST_PAGES),
     };
 
     descriptor_load(ists);
-    cpu_write_cr4(cpu_read_cr4() | X86_CR4_MCE); /* from here on a machine check is a panic, not a shutdown */
+    unsigned left_errors = trap_enable_machine_checks();
+    if (left_errors > 0)
+        print("umbra: %u errors left in the machine-check banks\n", left_errors);
     acpi_machine_read(&acpi, information.rsdp);
-    read_mtrrs();
+    processors_read_mtrrs(&mtrr);
     find_tsc_rate();
     clock_at_start = cmos_clock_read();
     tsc_at_clock = cpu_rdtsc();
     start_interrupts();
-    build_partitions();
-    start_partitions();
-    report_start();
-    print("umbra: one processor of %u is used\n", (unsigned)max_u64(acpi.processor_count, 1));
-    operator_start();
     hooks.polled_input = serial_is_polled();
+    start_vmx();
+    start_processors();
+    build_partitions();
+    operator_start_partitions();
+    report_start();
+    operator_start();
     run_forever(&hooks, tsc_hz);
 }
 
 void boot_main(uint32_t magic, uint32_t information_address)
 {
     static struct panic_hook exits_hook = {.run = show_last_exits};
-    static struct panic_hook stop_hook = {.run = stop_processor};
 
     tsc_at_hand_over = cpu_rdtsc();
-    panic_stop_register(&stop_hook);
+    panic_processors_register(&panic_processors);
     panic_hook_register(&exits_hook);
     trap_register_panic_hook();
     if (magic != MULTIBOOT2_LOADER_MAGIC ||
@@ -417,5 +449,5 @@ void boot_main(uint32_t magic, uint32_t information_address)
     must(address_space_init(&frames), "address space");
     map_memory();
     address_space_activate();
-    boot_switch_stack(address_space_new_stack(STACK_PAGES), run);
+    boot_switch_stack(address_space_new_stack(PROCESSOR_STACK_PAGES), run);
 }

@@ -3,6 +3,8 @@
 
 #include "lib/errors.h"
 
+#define INTERRUPT '\x03' /* ^C */
+
 /* ---- Print's sink, and the end --------------------------------------------------------------- */
 
 static void log_text(struct print_sink *sink, const char *text, size_t length)
@@ -53,7 +55,20 @@ void console_init(struct console *console, const struct console_ops *ops, void *
 
 void console_add_partition(struct console *console, unsigned partition, struct slice name, char *buffer)
 {
-    open_channel(&console->channels[partition + 1], name, buffer, CONSOLE_RING_SIZE);
+    struct console_channel *channel = &console->channels[partition + 1];
+
+    memset(channel, 0, sizeof(*channel));
+    open_channel(channel, name, buffer, CONSOLE_RING_SIZE);
+}
+
+void console_remove_partition(struct console *console, unsigned partition)
+{
+    unsigned channel = partition + 1;
+
+    console->channels[channel].present = false;
+    console->input_waiting &= ~(1u << channel);
+    if (console->focus == channel)
+        console_focus(console, CONSOLE_MONITOR);
 }
 
 static bool is_present(const struct console *console, unsigned channel)
@@ -61,17 +76,43 @@ static bool is_present(const struct console *console, unsigned channel)
     return channel < CONSOLE_CHANNELS && console->channels[channel].present;
 }
 
-void console_put(struct console *console, unsigned channel, char byte)
+bool console_put(struct console *console, unsigned channel, char byte)
 {
-    if (is_present(console, channel))
-        ring_put(&console->channels[channel].output, byte);
+    if (!is_present(console, channel))
+        return false;
+
+    struct console_channel *c = &console->channels[channel];
+    spinlock_acquire(&c->lock);
+    bool first = ring_used(&c->output) == 0;
+    ring_put(&c->output, byte);
+    spinlock_release(&c->lock);
+    return first && __atomic_load_n(&console->focus, __ATOMIC_RELAXED) == channel;
 }
 
-size_t console_monitor_room(const struct console *console)
+/* How much output of the channel waits, and how much has been dropped. */
+static size_t output_waiting(struct console_channel *c, uint64_t *dropped)
 {
-    const struct ring *output = &console->channels[CONSOLE_MONITOR].output;
+    spinlock_acquire(&c->lock);
+    size_t used = ring_used(&c->output);
+    *dropped = c->output.dropped;
+    spinlock_release(&c->lock);
+    return used;
+}
 
-    return output->size - ring_used(output);
+size_t console_monitor_room(struct console *console)
+{
+    struct console_channel *c = &console->channels[CONSOLE_MONITOR];
+    uint64_t dropped;
+
+    return c->output.size - output_waiting(c, &dropped);
+}
+
+bool console_has_work(struct console *console)
+{
+    uint64_t dropped;
+
+    return ring_used(&console->notice) != 0 ||
+           output_waiting(&console->channels[console->focus], &dropped) != 0;
 }
 
 /* ---- What the multiplexer itself says -------------------------------------------------------- */
@@ -101,9 +142,12 @@ int console_focus(struct console *console, unsigned channel)
         return -ENOENT;
 
     struct console_channel *c = &console->channels[channel];
-    uint64_t lost = c->output.dropped - c->dropped_told;
-    console->focus = channel;
-    c->dropped_told = c->output.dropped;
+    uint64_t dropped;
+    output_waiting(c, &dropped);
+    uint64_t lost = dropped - c->dropped_told;
+    __atomic_store_n(&console->focus, channel, __ATOMIC_RELAXED);
+    c->dropped_told = dropped;
+    c->lost_told = false;
     if (lost == 0)
         notify(console, "%s", c->name);
     else
@@ -115,12 +159,34 @@ int console_focus(struct console *console, unsigned channel)
 
 /* ---- Input ----------------------------------------------------------------------------------- */
 
+/* Offers a byte to the receiver. False if it has to wait. That nobody takes what is typed is said once. */
+static bool hand_over(struct console *console, unsigned channel, char byte)
+{
+    struct console_channel *c = &console->channels[channel];
+
+    switch (console->ops->input(console->context, channel, byte)) {
+    case CONSOLE_LATER:
+        return false;
+    case CONSOLE_LOST:
+        if (!c->lost_told)
+            notify(console, "%s does not run: what is typed is lost", c->name);
+        c->lost_told = true;
+        return true;
+    default:
+        c->lost_told = false;
+        return true;
+    }
+}
+
 /* The receiver may be full: then the byte waits in the channel's ring, behind those that wait already. */
 static void deliver(struct console *console, unsigned channel, char byte)
 {
     struct console_channel *c = &console->channels[channel];
 
-    if (ring_used(&c->input) == 0 && console->ops->input(console->context, channel, byte))
+    /* What interrupts the monitor does not wait: it takes what was typed before it along. */
+    if (channel == CONSOLE_MONITOR && byte == INTERRUPT)
+        ring_init(&c->input, c->input_buffer, sizeof(c->input_buffer));
+    if (ring_used(&c->input) == 0 && hand_over(console, channel, byte))
         return;
     if (ring_used(&c->input) == c->input.size) {
         c->input_refused++;
@@ -143,6 +209,20 @@ static const char *key_name(char byte, char *name)
     return code > 0x7f ? "that" : name;
 }
 
+/* The partition with a console that comes after the one in focus (`step` 1) or before it (-1), round and
+ * round. */
+static void focus_neighbour(struct console *console, int step)
+{
+    unsigned channel = console->focus;
+
+    for (unsigned i = 0; i < CONSOLE_CHANNELS; i++) {
+        channel = (channel + CONSOLE_CHANNELS + (unsigned)step) % CONSOLE_CHANNELS;
+        if (channel != CONSOLE_MONITOR && console_focus(console, channel) == 0)
+            return;
+    }
+    notify(console, "no partition has a console");
+}
+
 /* The key after the escape key. */
 static void command(struct console *console, char byte)
 {
@@ -153,8 +233,11 @@ static void command(struct console *console, char byte)
         deliver(console, console->focus, byte);
     else if (byte == 'c')
         console_focus(console, CONSOLE_MONITOR);
+    else if (byte == 'n' || byte == 'p')
+        focus_neighbour(console, byte == 'n' ? 1 : -1);
     else if (byte == '?')
-        notify(console, "%s then c: monitor, 1-9: partition, %s: send %s, ?: this", escape, escape, escape);
+        notify(console, "%s then c: monitor, 1-9: partition, n/p: next/previous, %s: send %s, ?: this",
+               escape, escape, escape);
     else if (byte < '1' || byte > '9')
         notify(console, "%s %s means nothing; %s ? helps", escape, key_name(byte, key), escape);
     else if (console_focus(console, (unsigned)(byte - '0')) != 0)
@@ -179,7 +262,7 @@ static void offer(struct console *console, unsigned channel, unsigned most)
     struct ring *input = &console->channels[channel].input;
     char byte;
 
-    while (most-- > 0 && ring_peek(input, &byte) && console->ops->input(console->context, channel, byte))
+    while (most-- > 0 && ring_peek(input, &byte) && hand_over(console, channel, byte))
         ring_get(input, &byte);
     if (ring_used(input) == 0)
         console->input_waiting &= ~(1u << channel);
@@ -187,14 +270,21 @@ static void offer(struct console *console, unsigned channel, unsigned most)
 
 /* ---- The step -------------------------------------------------------------------------------- */
 
-/* Moves bytes of `ring` to the terminal, at most `most`. Returns how many. */
-static size_t show(struct console *console, struct ring *ring, size_t most)
+/*
+ * Moves bytes of `ring` to the terminal, at most `most`. Returns how many. `lock` (NULL: none) is held only
+ * while they are copied.
+ */
+static size_t show(struct console *console, struct ring *ring, struct spinlock *lock, size_t most)
 {
     char bytes[CONSOLE_STEP_OUTPUT];
     size_t count = 0;
 
+    if (lock != NULL)
+        spinlock_acquire(lock);
     while (count < most && count < sizeof(bytes) && ring_get(ring, &bytes[count]))
         count++;
+    if (lock != NULL)
+        spinlock_release(lock);
     if (count > 0)
         console->ops->write(console->context, bytes, count);
     return count;
@@ -209,18 +299,19 @@ void console_step(struct console *console)
     for (unsigned i = 0; i < CONSOLE_STEP_INPUT && console->ops->read(console->context, &byte); i++)
         take(console, byte);
 
-    if (ring_used(&console->notice) == 0 && ring_used(&console->channels[console->focus].output) == 0)
+    if (!console_has_work(console))
         return;
+    struct console_channel *focus = &console->channels[console->focus];
     size_t room = min_u64(console->ops->room(console->context), CONSOLE_STEP_OUTPUT);
-    room -= show(console, &console->notice, room);
-    show(console, &console->channels[console->focus].output, room);
+    room -= show(console, &console->notice, NULL, room);
+    show(console, &focus->output, &focus->lock, room);
 }
 
 void console_stop(struct console *console)
 {
-    while (show(console, &console->notice, SIZE_MAX) > 0)
+    while (show(console, &console->notice, NULL, SIZE_MAX) > 0)
         continue;
-    while (show(console, &console->channels[console->focus].output, SIZE_MAX) > 0)
+    while (show(console, &console->channels[console->focus].output, NULL, SIZE_MAX) > 0)
         continue;
     print_divert(NULL);
 }

@@ -11,9 +11,12 @@
 #define ERASE_TO_END    "\x1b[K"
 #define CLEAR_SCREEN    "\x1b[H\x1b[2J"
 
+/* How much of a long line stays in view beyond the cursor when it has to move. */
+#define SCROLL          20
+
 static void write_bytes(struct line_editor *e, const char *text, size_t length)
 {
-    if (length > 0)
+    if (length > 0 && !e->silent)
         e->ops->write(e->context, text, length);
 }
 
@@ -33,16 +36,38 @@ void line_editor_init(struct line_editor *e, const struct line_editor_ops *ops, 
     *e = (struct line_editor){.ops = ops, .context = context, .prompt = prompt};
 }
 
+void line_editor_set(struct line_editor *e, const char *prompt, bool silent)
+{
+    e->prompt = prompt;
+    e->silent = silent;
+}
+
+/* Sees to it that the cursor is in view. True if another part of the line is shown then. */
+static bool scroll(struct line_editor *e)
+{
+    size_t left = e->left;
+
+    if (e->length <= LINE_EDITOR_WIDTH)
+        e->left = 0;
+    else if (e->cursor < e->left)
+        e->left = e->cursor - min_u64(e->cursor, SCROLL);
+    else if (e->cursor - e->left > LINE_EDITOR_WIDTH)
+        e->left = e->cursor - LINE_EDITOR_WIDTH + SCROLL;
+    return e->left != left;
+}
+
 void line_editor_show(struct line_editor *e)
 {
     char back[16];
 
+    scroll(e);
+    size_t end = min_u64(e->length, e->left + LINE_EDITOR_WIDTH);
     write_text(e, "\r");
     write_text(e, e->prompt);
-    write_bytes(e, e->line, e->length);
+    write_bytes(e, e->line + e->left, end - e->left);
     write_text(e, ERASE_TO_END);
-    if (e->cursor < e->length) {
-        format_text(back, sizeof(back), "\x1b[%zuD", e->length - e->cursor);
+    if (e->cursor < end) {
+        format_text(back, sizeof(back), "\x1b[%zuD", end - e->cursor);
         write_text(e, back);
     }
 }
@@ -74,10 +99,10 @@ static void insert(struct line_editor *e, const char *text, size_t length)
     memcpy(e->line + e->cursor, text, length);
     e->length += length;
     e->cursor += length;
-    if (at_end)
-        write_bytes(e, text, length);
-    else
+    if (!at_end || scroll(e))
         line_editor_show(e);
+    else
+        write_bytes(e, text, length);
 }
 
 /* Takes the bytes from `from` up to `to` out, and leaves the cursor there. */
@@ -110,7 +135,10 @@ static void key_left(struct line_editor *e)
         return;
     }
     e->cursor--;
-    write_text(e, "\b");
+    if (scroll(e))
+        line_editor_show(e);
+    else
+        write_text(e, "\b");
 }
 
 static void key_right(struct line_editor *e)
@@ -120,7 +148,10 @@ static void key_right(struct line_editor *e)
         return;
     }
     e->cursor++;
-    write_text(e, "\x1b[C");
+    if (scroll(e))
+        line_editor_show(e);
+    else
+        write_text(e, "\x1b[C");
 }
 
 static void key_home(struct line_editor *e)

@@ -9,8 +9,10 @@
  */
 #include "lib/types.h"
 
-/* Prompt and line together stay on an 80-column row, so that no key has to care about a wrapped line. */
-#define LINE_EDITOR_LENGTH_MAX  70
+/* Prompt and shown line together stay on an 80-column row; of a longer line the part about the cursor is
+ * shown. */
+#define LINE_EDITOR_WIDTH       70
+#define LINE_EDITOR_LENGTH_MAX  250
 #define LINE_EDITOR_HISTORY_MAX 16 /* a power of two */
 
 struct line_editor_ops {
@@ -27,9 +29,11 @@ struct line_editor {
     const struct line_editor_ops *ops;
     void *context;
     const char *prompt; /* borrowed */
+    bool silent;        /* nothing is shown */
     char line[LINE_EDITOR_LENGTH_MAX + 1];
     size_t length;
     size_t cursor;
+    size_t left; /* the first byte that is shown */
     char history[LINE_EDITOR_HISTORY_MAX][LINE_EDITOR_LENGTH_MAX + 1];
     unsigned history_count;                 /* lines ever kept */
     unsigned history_back;                  /* how many lines up the user is; 0: the line being typed */
@@ -42,6 +46,10 @@ struct line_editor {
 /* `prompt` (borrowed, at most 9 bytes) stands before each line. Shows nothing yet. */
 void line_editor_init(struct line_editor *editor, const struct line_editor_ops *ops, void *context,
                       const char *prompt);
+
+/* Another prompt for the lines to come; `silent`: keys do the same, but nothing is shown. Shows nothing yet.
+ */
+void line_editor_set(struct line_editor *editor, const char *prompt, bool silent);
 
 /* Shows prompt and line, the cursor where it belongs: at the start of a line, and after other output. */
 void line_editor_show(struct line_editor *editor);

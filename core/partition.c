@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+/* The table of partitions, and what an exit may ask of its own. Their lives are in partition_life.c. */
 #include "core/partition.h"
 
 #include "arch/x86/cpu.h"
@@ -13,8 +14,8 @@
 #include "vmx/events.h"
 
 static struct partition_machine machine;
-static struct partition *partitions;
-static unsigned count;
+static struct config *config;
+static struct partition *partitions; /* CONFIG_PARTITIONS_MAX of them */
 
 void partition_set_machine(const struct partition_machine *m)
 {
@@ -26,15 +27,85 @@ const struct partition_machine *partition_machine(void)
     return &machine;
 }
 
-unsigned partition_count(void)
+/* ---- The table ----------------------------------------------------------------------------------------- */
+
+unsigned partition_slots(void)
 {
-    return count;
+    return partitions == NULL ? 0 : CONFIG_PARTITIONS_MAX;
 }
 
 struct partition *partition_at(unsigned number)
 {
-    return number < count ? &partitions[number] : NULL;
+    return number < partition_slots() && partitions[number].config != NULL ? &partitions[number] : NULL;
 }
+
+uint64_t partition_dedicated(void)
+{
+    return config_dedicated(config);
+}
+
+int partition_create(unsigned number)
+{
+    struct partition *partition = &partitions[number];
+    int error = -EPERM;
+
+    memset(partition, 0, sizeof(*partition));
+    partition->config = &config->partitions[number];
+    partition->number = number;
+    if (partition->config->refused)
+        format_text(partition->reason, sizeof(partition->reason), "%s", partition->config->reason);
+    else
+        error = partition_build(partition);
+    partition->state = error == 0 ? PARTITION_STOPPED : PARTITION_REFUSED;
+    return error;
+}
+
+int partition_destroy(struct partition *partition)
+{
+    if (partition->state != PARTITION_STOPPED && partition->state != PARTITION_CRASHED &&
+        partition->state != PARTITION_REFUSED)
+        return -EBUSY;
+    partition_unbuild(partition);
+    partition->config = NULL;
+    return 0;
+}
+
+void partition_build_all(struct config *c)
+{
+    const uint64_t frames = align_up(CONFIG_PARTITIONS_MAX * sizeof(*partitions), PAGE_SIZE) / PAGE_SIZE;
+    hpa_t base;
+
+    if (frame_allocate(machine.frames, FRAME_OWNER_UMBRA, frames, PAGE_SHIFT, FRAME_ANYWHERE, &base) != 0)
+        panic("no memory for the table of partitions");
+    partitions = memset(physmap_pointer(base), 0, frames * PAGE_SIZE);
+    config = c;
+    /* Those first that want these very frames. A partition says itself why it is refused. */
+    for (unsigned i = config_next(c, 0); i < CONFIG_PARTITIONS_MAX; i = config_next(c, i + 1))
+        if (c->partitions[i].memory_fixed)
+            (void)partition_create(i);
+    for (unsigned i = config_next(c, 0); i < CONFIG_PARTITIONS_MAX; i = config_next(c, i + 1))
+        if (!c->partitions[i].memory_fixed)
+            (void)partition_create(i);
+}
+
+const char *partition_state_name(const struct partition *partition)
+{
+    static const char *const names[] = {
+        [PARTITION_REFUSED] = "refused", [PARTITION_STOPPED] = "stopped", [PARTITION_STARTING] = "starting",
+        [PARTITION_RUNNING] = "running", [PARTITION_PAUSED] = "paused",   [PARTITION_CRASHED] = "crashed",
+    };
+
+    if (partition->state != PARTITION_RUNNING)
+        return names[partition->state];
+    if (partition->stopping)
+        return "stopping";
+    for (unsigned i = 0; i < partition->vcpu_count; i++)
+        if (partition->vcpus[i].wait == VCPU_WAIT_NOT)
+            return names[PARTITION_RUNNING];
+    return "halted";
+}
+
+/* ---- Time ---------------------------------------------------------------------------------------------- */
 
 uint64_t partition_tsc(const struct partition *partition)
 {
@@ -46,61 +117,91 @@ void partition_vcpu_apply_tsc(struct partition_vcpu *vcpu)
     vcpu_write(&vcpu->vcpu, VMCS_TSC_OFFSET, vcpu->partition->tsc_offset + vcpu->msrs.tsc_adjust);
 }
 
-const char *partition_state_name(const struct partition *partition)
-{
-    static const char *const names[] = {
-        [PARTITION_REFUSED] = "refused",
-        [PARTITION_STOPPED] = "stopped",
-        [PARTITION_RUNNING] = "running",
-        [PARTITION_CRASHED] = "crashed",
-    };
+/* ---- From an exit -------------------------------------------------------------------------------------- */
 
-    if (partition->state == PARTITION_RUNNING && partition->vcpus[0].halted)
-        return "halted";
-    return names[partition->state];
+void partition_vcpu_post(struct partition_vcpu *vcpu, uint32_t bits)
+{
+    if (__atomic_fetch_or(&vcpu->mail, bits, __ATOMIC_ACQ_REL) == 0)
+        run_deliver(vcpu);
 }
 
-void partition_build_all(const struct config *config)
+/* Claims the partition's next transition for `request`. False: another one came first. */
+static bool claim(struct partition *partition, uint32_t request)
 {
-    const uint64_t frames_needed =
-        align_up(config->partition_count * sizeof(*partitions), PAGE_SIZE) / PAGE_SIZE;
-    hpa_t base;
+    uint32_t none = PARTITION_REQUEST_NONE;
 
-    if (config->partition_count == 0)
+    return __atomic_compare_exchange_n(&partition->request, &none, request, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+/* Its vCPUs are parked by the housekeeper, but this processor's goes no further now. */
+static void leave(void)
+{
+    run_interrupt_slice();
+    run_attend(0);
+}
+
+void partition_request(struct partition *partition, enum partition_request request)
+{
+    if (claim(partition, request))
+        leave();
+}
+
+void partition_crash(struct partition_vcpu *vcpu, const char *format, ...)
+{
+    struct partition *partition = vcpu->partition;
+    va_list arguments;
+
+    if (!claim(partition, PARTITION_REQUEST_CRASH))
         return;
-    if (frame_allocate(machine.frames, FRAME_OWNER_UMBRA, frames_needed, PAGE_SHIFT, FRAME_ANYWHERE, &base) !=
-        0)
-        panic("no memory for %u partitions", config->partition_count);
-    partitions = memset(physmap_pointer(base), 0, frames_needed * PAGE_SIZE);
-    count = config->partition_count;
-
-    for (unsigned i = 0; i < count; i++) {
-        struct partition *partition = &partitions[i];
-        partition->config = &config->partitions[i];
-        partition->number = i;
-        if (partition->config->refused) {
-            partition->state = PARTITION_REFUSED;
-            format_text(partition->reason, sizeof(partition->reason), "%s", partition->config->reason);
-            continue;
-        }
-        partition->state = partition_build(partition) == 0 ? PARTITION_STOPPED : PARTITION_REFUSED;
-    }
+    va_start(arguments, format);
+    format_text_va(partition->reason, sizeof(partition->reason), format, arguments);
+    va_end(arguments);
+    leave();
 }
+
+bool partition_take_machine_check(hpa_t address)
+{
+    for (unsigned i = 0; i < partition_slots(); i++) {
+        struct partition *partition = partition_at(i);
+
+        if (partition == NULL || partition->vcpus == NULL)
+            continue;
+        for (size_t n = 0; n < partition->p2m.count; n++) {
+            const struct p2m_region *region = &partition->regions[n];
+
+            if (address.value - region->hpa.value >= region->size)
+                continue;
+            if (claim(partition, PARTITION_REQUEST_CRASH)) {
+                format_text(partition->reason, sizeof(partition->reason),
+                            "machine check: its memory is bad at %#lx of the machine", address.value);
+                leave();
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- A vCPU's start ------------------------------------------------------------------------------------ */
 
 void partition_vcpu_reset(struct partition_vcpu *vcpu)
 {
     struct partition_msrs *msrs = &vcpu->msrs;
 
-    vcpu->halted = false;
+    vcpu->wait = VCPU_WAIT_NOT;
     vcpu->deadline = VDEV_NEVER;
     vcpu->deadline_changed = true;
     vcpu->first_entry = 0;
     memset(vcpu->exits, 0, sizeof(vcpu->exits));
-    vcpu->trace.count = 0;
+    hypercall_reset(&vcpu->hypercall);
+    trace_reset(&vcpu->trace);
     vcpu->sampled_exits = 0;
     vcpu->sampled_ticks = 0;
     vcpu->injected = 0;
     vcpu->mmio = 0;
+    vcpu->switches = 0;
+    vcpu->snapshot.valid = false;
     *msrs = (struct partition_msrs){
         .misc_enable = policy_msr_reset_value(policy_msr_find(MSR_IA32_MISC_ENABLE)),
         .mtrr_default = MTRR_DEF_TYPE_ENABLE | MTRR_DEF_TYPE_FIXED_ENABLE | MEMORY_TYPE_WB,
@@ -115,101 +216,44 @@ void partition_vcpu_reset(struct partition_vcpu *vcpu)
     vcpu->cpuid_state = (struct cpuid_state){.apic_id = vcpu->number};
 }
 
-int partition_start(struct partition *partition)
+/* EDX of a processor after INIT: its signature, as CPUID 1 tells it in EAX. */
+static uint64_t signature(const struct partition *partition)
 {
-    int error;
-
-    if (partition->state == PARTITION_REFUSED)
-        return -EPERM;
-    if (partition->state == PARTITION_RUNNING)
-        return -EBUSY;
-    error = partition_load(partition);
-    if (error != 0)
-        return error;
-    partition->reason[0] = '\0';
-    partition->request = PARTITION_REQUEST_NONE;
-    partition->starts++;
-    partition->state = PARTITION_RUNNING;
-    run_add(&partition->vcpus[0]);
-    return 0;
+    return cpuid_image_find(&partition->cpuid, 1, 0)->registers.eax;
 }
 
-void partition_stop(struct partition *partition)
+void partition_vcpu_take_init(struct partition_vcpu *vcpu)
 {
-    if (partition->state != PARTITION_RUNNING)
+    const struct vcpu_start start = {
+        .mode = VCPU_START_REAL,
+        .rip = 0xfff0,
+        .rdx = signature(vcpu->partition),
+        .code_selector = 0xf000,
+    };
+
+    /* The first one would go to the firmware's entry, and so would begin anew. */
+    if (vcpu->number == 0) {
+        partition_request(vcpu->partition, PARTITION_REQUEST_RESET);
         return;
-    run_remove(&partition->vcpus[0]);
-    vcpu_unload(&partition->vcpus[0].vcpu);
-    partition->state = PARTITION_STOPPED;
-}
-
-void partition_request(struct partition *partition, enum partition_request request)
-{
-    if (partition->request != PARTITION_REQUEST_NONE)
-        return;
-    partition->request = request;
-    run_interrupt_slice();
-}
-
-void partition_crash(struct partition_vcpu *vcpu, const char *format, ...)
-{
-    struct partition *partition = vcpu->partition;
-    va_list arguments;
-
-    if (partition->request == PARTITION_REQUEST_CRASH)
-        return;
-    va_start(arguments, format);
-    format_text_va(partition->reason, sizeof(partition->reason), format, arguments);
-    va_end(arguments);
-    partition->request = PARTITION_REQUEST_CRASH;
-    run_interrupt_slice();
-}
-
-static void restart(struct partition *partition)
-{
-    if (partition_start(partition) != 0)
-        print("partition %.*s: does not start: %s\n", SLICE_ARGUMENTS(partition->config->name),
-              partition->reason);
-}
-
-/* A guest that stopped by itself: what its configuration wants then. */
-static void after_stop(struct partition *partition)
-{
-    switch (partition->config->on_stop) {
-    case CONFIG_ON_STOP_STAY:
-        break;
-    case CONFIG_ON_STOP_RESTART:
-        restart(partition);
-        break;
-    case CONFIG_ON_STOP_POWEROFF:
-        for (unsigned i = 0; i < count; i++)
-            if (partitions[i].state == PARTITION_RUNNING)
-                return;
-        run_power_off();
-        break;
     }
+    vcpu_load(&vcpu->vcpu);
+    lapic_reset_by_init(&vcpu->partition->platform.lapics[vcpu->number]);
+    hypercall_reset(&vcpu->hypercall);
+    vcpu_start(&vcpu->vcpu, &start);
+    vcpu->wait = VCPU_WAIT_SIPI;
 }
 
-bool partition_serve_request(struct partition *partition)
+void partition_vcpu_take_startup(struct partition_vcpu *vcpu, uint8_t vector)
 {
-    enum partition_request request = partition->request;
+    const struct vcpu_start start = {
+        .mode = VCPU_START_REAL,
+        .rdx = signature(vcpu->partition),
+        .code_selector = (uint16_t)(vector << 8),
+    };
 
-    if (likely(request == PARTITION_REQUEST_NONE))
-        return true;
-    partition->request = PARTITION_REQUEST_NONE;
-    partition_stop(partition);
-    switch (request) {
-    case PARTITION_REQUEST_RESET:
-        restart(partition);
-        break;
-    case PARTITION_REQUEST_CRASH:
-        partition->state = PARTITION_CRASHED;
-        print("partition %.*s: crashed: %s\n", SLICE_ARGUMENTS(partition->config->name), partition->reason);
-        break;
-    default:
-        print("partition %.*s: stopped\n", SLICE_ARGUMENTS(partition->config->name));
-        after_stop(partition);
-        break;
-    }
-    return false;
+    if (vcpu->wait != VCPU_WAIT_SIPI)
+        return;
+    vcpu_load(&vcpu->vcpu);
+    vcpu_start(&vcpu->vcpu, &start);
+    vcpu->wait = VCPU_WAIT_NOT;
 }

@@ -3,25 +3,25 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/paging_ept.h"
+#include "arch/x86/percpu.h"
 #include "arch/x86/registers.h"
 #include "core/config/layout.h"
-#include "core/loader/loader.h"
+#include "core/console.h"
 #include "core/policy_keys.h"
+#include "core/run.h"
+#include "drivers/lapic.h"
 #include "lib/errors.h"
 #include "lib/printf.h"
 #include "lib/string.h"
 #include "mm/physmap.h"
 #include "vmx/events.h"
 
-/* Legacy video memory: a hole in every PC's RAM. */
-#define VIDEO_START           0xa0000
+/* The end of legacy video memory: a hole in every PC's RAM. */
 #define VIDEO_END             0xc0000
 
 #define CPUID_80000001_EDX_1G BIT(26)
 
-static int refuse(struct partition *partition, int error, const char *format, ...) __printf_format(3, 4);
-
-static int refuse(struct partition *partition, int error, const char *format, ...)
+int partition_refuse(struct partition *partition, int error, const char *format, ...)
 {
     va_list arguments;
 
@@ -31,13 +31,13 @@ static int refuse(struct partition *partition, int error, const char *format, ..
     return error;
 }
 
-/* Zeroed frames of Umbra's own, side by side; NULL if there are none. */
-static void *allocate(uint64_t bytes)
+/* Zeroed frames of what Umbra keeps for the partition, side by side; NULL if there are none. */
+static void *allocate(const struct partition *partition, uint64_t bytes)
 {
     hpa_t base;
     uint64_t frames = align_up(bytes, PAGE_SIZE) / PAGE_SIZE;
 
-    if (frame_allocate(partition_machine()->frames, FRAME_OWNER_UMBRA, frames, PAGE_SHIFT, FRAME_ANYWHERE,
+    if (frame_allocate(partition_machine()->frames, partition->kept_owner, frames, PAGE_SHIFT, FRAME_ANYWHERE,
                        &base) != 0)
         return NULL;
     return memset(physmap_pointer(base), 0, frames * PAGE_SIZE);
@@ -56,10 +56,10 @@ static int map_around_hole(struct p2m *p2m, uint64_t gpa, uint64_t hpa, uint64_t
     uint64_t end = gpa + size;
     int error = 0;
 
-    if (gpa < VIDEO_START) {
+    if (gpa < LAYOUT_VIDEO_START) {
         region.gpa = GPA(gpa);
         region.hpa = HPA(hpa);
-        region.size = min_u64(end, VIDEO_START) - gpa;
+        region.size = min_u64(end, LAYOUT_VIDEO_START) - gpa;
         error = p2m_add(p2m, &region);
     }
     if (error == 0 && end > VIDEO_END) {
@@ -96,7 +96,8 @@ static int map_pieces(struct partition *partition, const struct frame_piece *pie
     return 0;
 }
 
-static int build_memory(struct partition *partition)
+/* Memory wherever there is some. */
+static int build_ordinary_memory(struct partition *partition)
 {
     struct frame_pool *frames = partition_machine()->frames;
     struct frame_piece pieces[PARTITION_PIECES_MAX];
@@ -105,22 +106,78 @@ static int build_memory(struct partition *partition)
                                          pieces, PARTITION_PIECES_MAX, &count);
 
     if (error != 0)
-        return refuse(partition, error,
-                      "memory: needs %lu KiB, %lu KiB are free, %lu KiB of them in one piece",
-                      partition->memory / 1024, frame_total(frames, FRAME_OWNER_FREE) * 4,
-                      frame_largest_free(frames) * 4);
+        return partition_refuse(partition, error,
+                                "memory: needs %lu KiB, %lu KiB are free, %lu KiB of them in one piece",
+                                partition->memory / 1024, frame_total(frames, FRAME_OWNER_FREE) * 4,
+                                frame_largest_free(frames) * 4);
+    return map_pieces(partition, pieces, count);
+}
 
-    p2m_init(&partition->p2m, partition->regions, ARRAY_SIZE(partition->regions), frames,
+/* These very frames, at their own addresses; and the first MiB, without which no PC boots, from elsewhere. */
+static int build_fixed_memory(struct partition *partition)
+{
+    struct frame_pool *frames = partition_machine()->frames;
+    const hpa_t base = HPA(partition->config->memory_base);
+    struct frame_obstacle obstacle;
+    char ranges[96];
+    hpa_t low;
+    int error = frame_allocate_at(frames, partition->frame_owner, base, partition->memory, &obstacle);
+
+    if (error == -EBUSY)
+        return partition_refuse(partition, error, "memory: %#lx is of %s; free is %s", obstacle.frame.value,
+                                frame_owner_text(obstacle.owner),
+                                frame_free_text(frames, ranges, sizeof(ranges)));
+    if (error == 0)
+        error = frame_allocate(frames, partition->frame_owner, CONFIG_MEMORY_LOW / PAGE_SIZE, PAGE_SHIFT,
+                               FRAME_ANYWHERE, &low);
+    if (error == 0)
+        error = map_around_hole(&partition->p2m, 0, low.value, CONFIG_MEMORY_LOW);
+    return error != 0 ? error : map_around_hole(&partition->p2m, base.value, base.value, partition->memory);
+}
+
+static int build_memory(struct partition *partition)
+{
+    int error;
+
+    p2m_init(&partition->p2m, partition->regions, ARRAY_SIZE(partition->regions), partition_machine()->frames,
              partition->frame_owner);
-    error = map_pieces(partition, pieces, count);
-    if (error != 0)
-        return refuse(partition, error, "memory: cannot be mapped (error %d)", -error);
     partition->memory_chain = (struct stage_chain){.stages = {&partition->p2m.stage}, .count = 1};
-    return 0;
+    if (partition->config->memory_fixed)
+        error = build_fixed_memory(partition);
+    else
+        error = build_ordinary_memory(partition);
+    if (error != 0 && partition->reason[0] == '\0')
+        partition_refuse(partition, error, "memory: cannot be had or mapped (error %d)", -error);
+    return error;
 }
 
 /* ---- Policies
  * -------------------------------------------------------------------------------------------------- */
+
+/* What the processor does of the local APICs by itself, and the MSR bitmaps, which depend on it. */
+static int build_apicv(struct partition *partition)
+{
+    const struct partition_machine *machine = partition_machine();
+    struct apicv *apicv = &partition->apicv;
+    void *bitmap = allocate(partition, PAGE_SIZE);
+    void *bitmap_x2apic = allocate(partition, PAGE_SIZE);
+
+    if (bitmap == NULL || bitmap_x2apic == NULL)
+        return partition_refuse(partition, -ENOMEM, "no memory for the MSR bitmaps");
+    apicv_choose(apicv, &machine->capabilities, &partition->controls);
+    policy_msr_bitmap(bitmap, partition->msr_features);
+    apicv->msr_bitmap = physmap_address(bitmap);
+    policy_msr_bitmap_x2apic(bitmap_x2apic, partition->msr_features, apicv->delivery);
+    apicv->msr_bitmap_x2apic = physmap_address(bitmap_x2apic);
+    if (!apicv->accesses)
+        return 0;
+    /* The partition's own: its guest may get at it if it moves its APIC away. */
+    if (frame_allocate(machine->frames, partition->frame_owner, 1, PAGE_SHIFT, FRAME_ANYWHERE,
+                       &apicv->access_page) != 0)
+        return partition_refuse(partition, -ENOMEM, "no memory for the APIC-access page");
+    memset(physmap_pointer(apicv->access_page), 0, PAGE_SIZE);
+    return 0;
+}
 
 static int build_policies(struct partition *partition)
 {
@@ -134,11 +191,12 @@ static int build_policies(struct partition *partition)
     const struct cpuid_settings cpuid_settings = {
         .vcpus = partition->vcpu_count,
         .tsc_hz = machine->tsc_hz,
-        .xcr0 = X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_OPMASK | X86_XCR0_ZMM_HI256 |
-                X86_XCR0_HI16_ZMM,
+        .xcr0 = VCPU_STATE_COMPONENTS,
         .rdtscp = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_RDTSCP),
         .invpcid = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_INVPCID),
         .xsaves = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES),
+        .hypercall_version = HYPERCALL_VERSION,
+        .hypercalls = HYPERCALL_ALL,
     };
     cpuid_policy_build(&partition->cpuid, cpu_cpuid, &cpuid_settings);
     partition->physical_bits = (uint8_t)cpuid_image_find(&partition->cpuid, 0x80000008, 0)->registers.eax;
@@ -156,20 +214,19 @@ static int build_policies(struct partition *partition)
         .efer_offered = cpuid_image_efer(&partition->cpuid),
     };
     if (policy_cr_derive(&partition->policy, &policy_settings, &culprit) != 0)
-        return refuse(partition, -EOPNOTSUPP, "policy: this processor cannot do what the row %s wants",
-                      culprit);
+        return partition_refuse(partition, -EOPNOTSUPP,
+                                "policy: this processor cannot do what the row %s wants", culprit);
 
     policy_register_demand(&partition->policy, &demands);
+    /* Whoever spins on a shared processor may be waiting for one that does not run. */
+    if (!partition->config->cpus.dedicated &&
+        vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_PAUSE_LOOP_EXITING))
+        demands.words[VMX_WORD_SECONDARY] |= VMX_SECONDARY_PAUSE_LOOP_EXITING;
     if (vmx_controls_compute(&partition->controls, capabilities, &demands, &culprit) != 0)
-        return refuse(partition, -EOPNOTSUPP, "this processor lacks the control \"%s\"", culprit);
+        return partition_refuse(partition, -EOPNOTSUPP, "this processor lacks the control \"%s\"", culprit);
 
     partition->msr_features = policy_msr_features(&partition->cpuid);
-    void *bitmap = allocate(PAGE_SIZE);
-    if (bitmap == NULL)
-        return refuse(partition, -ENOMEM, "no memory for the MSR bitmap");
-    policy_msr_bitmap(bitmap, partition->msr_features);
-    partition->msr_bitmap = physmap_address(bitmap);
-    return 0;
+    return build_apicv(partition);
 }
 
 /* ---- Board
@@ -195,20 +252,47 @@ static void board_console_write(void *context, char byte)
 static void board_wake(void *context, unsigned vcpu)
 {
     struct partition *partition = context;
+    struct partition_vcpu *target = &partition->vcpus[vcpu];
 
-    /* That suffices for a halted vCPU too: it is asked at each turn. */
-    vcpu_events_changed(&partition->vcpus[vcpu].vcpu);
+    /* The one that is running here looks again before its next entry. */
+    if (run_is_current(target))
+        vcpu_events_changed(&target->vcpu);
+    else
+        partition_vcpu_post(target, MAIL_EVENTS);
 }
 
+/*
+ * Only interrupts came. The processor that runs the vCPU takes them without an exit; while it does not run it
+ * is mailed. A vCPU that is about to stop running looks once more after it has said so (core/run.c).
+ */
+static void board_posted(void *context, unsigned vcpu)
+{
+    struct partition *partition = context;
+    struct partition_vcpu *target = &partition->vcpus[vcpu];
+
+    if (partition->apicv.posted && !run_is_current(target) && run_is_running(target))
+        lapic_send_vector(percpu_apic_ids[target->home], VECTOR_POSTED);
+    else
+        board_wake(context, vcpu);
+}
+
+/* Called by the target's home, when it receives what was sent (platform_receive). */
 static void board_ipi(void *context, unsigned vcpu, enum vdev_ipi kind, uint8_t vector)
 {
     struct partition *partition = context;
+    struct partition_vcpu *target = &partition->vcpus[vcpu];
 
-    (void)vector;
-    /* INIT and start-up messages concern processors beside the first, which no partition has yet. */
-    if (kind != VDEV_IPI_NMI)
-        return;
-    vcpu_queue_nmi(&partition->vcpus[vcpu].vcpu);
+    switch (kind) {
+    case VDEV_IPI_NMI:
+        vcpu_queue_nmi(&target->vcpu);
+        break;
+    case VDEV_IPI_INIT:
+        partition_vcpu_take_init(target);
+        break;
+    case VDEV_IPI_SIPI:
+        partition_vcpu_take_startup(target, vector);
+        break;
+    }
 }
 
 static const struct vdev_ops board_ops = {
@@ -216,8 +300,35 @@ static const struct vdev_ops board_ops = {
     .power = board_power,
     .console_write = board_console_write,
     .wake = board_wake,
+    .posted = board_posted,
     .ipi = board_ipi,
 };
+
+/* What a device's message-signalled interrupt is to the local APICs. */
+static void deliver_message(void *context, const struct lapic_message *message)
+{
+    struct partition *partition = context;
+
+    (void)lapic_deliver(partition->platform.lapics, partition->vcpu_count, message);
+}
+
+static const struct msix_ops msix_ops = {.deliver = deliver_message};
+
+/* Regions and doorbells that it shares with others. */
+static int build_shared(struct partition *partition)
+{
+    const struct shared_partition settings = {
+        .frames = partition_machine()->frames,
+        .p2m = &partition->p2m,
+        .pci = &partition->platform.pci,
+        .msix_ops = &msix_ops,
+        .msix_context = partition,
+    };
+    const char *why = "";
+    int error = shared_build(&partition->shared, partition->config, &settings, &why);
+
+    return error == 0 ? 0 : partition_refuse(partition, error, "shared memory: %s", why);
+}
 
 static int build_board(struct partition *partition)
 {
@@ -236,12 +347,12 @@ static int build_board(struct partition *partition)
     void *pages[PLATFORM_VCPUS_MAX];
 
     for (unsigned i = 0; i < partition->vcpu_count; i++) {
-        pages[i] = allocate(PAGE_SIZE);
+        pages[i] = allocate(partition, PAGE_SIZE);
         if (pages[i] == NULL)
-            return refuse(partition, -ENOMEM, "no memory for a local APIC");
+            return partition_refuse(partition, -ENOMEM, "no memory for a local APIC");
     }
     platform_init(&partition->platform, &host, &settings, pages);
-    return 0;
+    return build_shared(partition);
 }
 
 /* ---- vCPUs
@@ -279,20 +390,20 @@ static int build_vcpu(struct partition *partition, unsigned number)
 {
     const struct partition_machine *machine = partition_machine();
     struct partition_vcpu *vcpu = &partition->vcpus[number];
-    void *tables = allocate(PARTITION_VTLB_PAGES * PAGE_SIZE);
-    void *vmcs = allocate(PAGE_SIZE);
-    void *xsave = allocate(VCPU_XSAVE_AREA_SIZE);
+    void *tables = allocate(partition, PARTITION_VTLB_PAGES * PAGE_SIZE);
+    void *vmcs = allocate(partition, PAGE_SIZE);
+    void *xsave = allocate(partition, VCPU_XSAVE_AREA_SIZE);
 
     vcpu->partition = partition;
     vcpu->number = number;
     vcpu->cpuid_state.apic_id = number;
     if (tables == NULL || vmcs == NULL || xsave == NULL)
-        return refuse(partition, -ENOMEM, "no memory for a vCPU");
+        return partition_refuse(partition, -ENOMEM, "no memory for a vCPU");
 
     if (vtlb_init(&vcpu->vtlb, physmap_address(tables), PARTITION_VTLB_PAGES, vcpu->vtlb_tables,
                   &machine->vtlb_hardware) != 0 ||
         vtlb_context_init(&vcpu->context, &vcpu->vtlb, &partition->memory_chain, &paging_ept) != 0)
-        return refuse(partition, -ENOMEM, "the virtual TLB's quota is too small");
+        return partition_refuse(partition, -ENOMEM, "the virtual TLB's quota is too small");
     walk_x86_init(&vcpu->walk, &partition->memory_chain);
     vcpu->linear = (struct stage_chain){.stages = {&vcpu->walk.stage, &partition->p2m.stage}, .count = 2};
 
@@ -303,169 +414,56 @@ static int build_vcpu(struct partition *partition, unsigned number)
         .interrupt_ops = &interrupt_ops,
         .interrupt_context = vcpu,
         .vmcs = physmap_address(vmcs),
-        .msr_bitmap = partition->msr_bitmap,
+        .msr_bitmap = partition->apicv.msr_bitmap,
         .virtual_apic = physmap_address(partition->platform.lapics[number].page),
         .ept_root = vtlb_root(&vcpu->context),
         .vpid = (uint16_t)(1 + partition->number * PLATFORM_VCPUS_MAX + number),
         .xsave_area = xsave,
+        .owner = partition->identity,
     };
     if (vcpu_init(&vcpu->vcpu, &settings) != 0)
-        return refuse(partition, -EIO, "VMX refuses the VMCS");
+        return partition_refuse(partition, -EIO, "VMX refuses the VMCS");
+    apicv_init(&partition->apicv, &vcpu->vcpu,
+               physmap_address(&partition->platform.lapics[number].mailbox.posted));
+    vcpu_unload(&vcpu->vcpu); /* its home will load it */
+    vcpu->mail = MAIL_PARKED;
     return 0;
+}
+
+void partition_unbuild(struct partition *partition)
+{
+    partition->vcpus = NULL;
+    shared_release(&partition->shared, partition_machine()->frames);
+    frame_release_all(partition_machine()->frames, partition->frame_owner);
+    frame_release_all(partition_machine()->frames, partition->kept_owner);
 }
 
 int partition_build(struct partition *partition)
 {
+    const struct frame_pool *frames = partition_machine()->frames;
+    static uint64_t builds;
+    bool cleaning = frame_total(frames, FRAME_OWNER_DIRTY) > 0;
     int error;
 
+    partition->identity = ++builds;
     partition->vcpu_count = partition->config->vcpus;
     partition->memory = partition->config->memory;
     partition->frame_owner = (uint16_t)(FRAME_OWNER_PARTITION + partition->number);
+    partition->kept_owner = (uint16_t)(partition->frame_owner + CONFIG_PARTITIONS_MAX);
     error = build_memory(partition);
     if (error == 0)
         error = build_policies(partition);
     if (error == 0)
         error = build_board(partition);
     if (error == 0) {
-        partition->vcpus = allocate(partition->vcpu_count * sizeof(*partition->vcpus));
-        if (partition->vcpus == NULL)
-            error = refuse(partition, -ENOMEM, "no memory for its vCPUs");
+        partition->console_ring = allocate(partition, CONSOLE_RING_SIZE);
+        partition->vcpus = allocate(partition, partition->vcpu_count * sizeof(*partition->vcpus));
+        if (partition->vcpus == NULL || partition->console_ring == NULL)
+            error = partition_refuse(partition, -ENOMEM, "no memory for its vCPUs");
     }
     for (unsigned i = 0; error == 0 && i < partition->vcpu_count; i++)
         error = build_vcpu(partition, i);
-    if (error != 0) {
-        partition->vcpus = NULL; /* half built: nobody must look at them */
-        frame_release_all(partition_machine()->frames, partition->frame_owner);
-    }
-    return error;
-}
-
-/* ---- Loading
- * --------------------------------------------------------------------------------------------------- */
-
-struct guest_memory_target {
-    struct loader_memory memory;
-    struct partition *partition;
-};
-
-static int load_write(struct loader_memory *memory, gpa_t address, const void *from, size_t size)
-{
-    struct guest_memory_target *target = container_of(memory, struct guest_memory_target, memory);
-
-    return guest_memory_write(&target->partition->memory_chain, address, from, size, NULL);
-}
-
-static int load_fill(struct loader_memory *memory, gpa_t address, uint8_t byte, size_t size)
-{
-    struct guest_memory_target *target = container_of(memory, struct guest_memory_target, memory);
-
-    return guest_memory_fill(&target->partition->memory_chain, address, byte, size, NULL);
-}
-
-static void scrub(struct partition *partition)
-{
-    uint64_t start = cpu_rdtsc();
-
-    for (size_t i = 0; i < partition->p2m.count; i++)
-        memset(physmap_pointer(partition->regions[i].hpa), 0, partition->regions[i].size);
-    partition->scrub_ticks = cpu_rdtsc() - start;
-}
-
-static int find_file(struct partition *partition, const struct config_file *named, struct loader_file *file)
-{
-    struct config_files *files = partition_machine()->files;
-    size_t size = 0;
-
-    if (files->find(files, named->path, &file->data, &size) != 0)
-        return refuse(partition, -ENOENT, "%.*s: no such file", SLICE_ARGUMENTS(named->path));
-    file->size = size;
-    file->arguments = named->arguments;
-    return 0;
-}
-
-static int write_acpi(struct partition *partition, gpa_t *rsdp)
-{
-    static uint8_t tables[16384];
-    const struct acpi_settings settings = {.vcpus = partition->vcpu_count};
-    int size = acpi_build(&settings, tables, sizeof(tables), GPA(ACPI_TABLES_BASE), rsdp);
-
-    if (size < 0)
-        return refuse(partition, size, "the ACPI tables do not fit");
-    return guest_memory_write(&partition->memory_chain, GPA(ACPI_TABLES_BASE), tables, (size_t)size, NULL);
-}
-
-static void start_vcpu(struct partition *partition, const struct loader_entry *entry)
-{
-    struct partition_vcpu *vcpu = &partition->vcpus[0];
-    const struct vcpu_start start = {
-        .mode = entry->mode == LOADER_LONG_64 ? VCPU_START_LONG_64 : VCPU_START_PROTECTED_32,
-        .rip = entry->rip,
-        .rax = entry->rax,
-        .rbx = entry->rbx,
-        .rsi = entry->rsi,
-        .cr3 = entry->cr3,
-        .gdt_base = entry->gdt_base,
-        .gdt_limit = entry->gdt_limit,
-        .code_selector = LOADER_CODE_SELECTOR,
-        .data_selector = LOADER_DATA_SELECTOR,
-    };
-
-    partition_vcpu_reset(vcpu);
-    vcpu_load(&vcpu->vcpu);
-    vcpu_start(&vcpu->vcpu, &start);
-    partition_vcpu_apply_tsc(vcpu);
-}
-
-int partition_load(struct partition *partition)
-{
-    const struct config_partition *config = partition->config;
-    const uint64_t low = layout_low_memory(partition->memory);
-    struct guest_memory_target target = {
-        .memory = {.write = load_write, .fill = load_fill, .low_size = low},
-        .partition = partition,
-    };
-    const struct loader_range map[] = {
-        {0, VIDEO_START, 1},
-        {VIDEO_START, MIB(1) - VIDEO_START, 2},
-        {MIB(1), low - MIB(1), 1},
-        {GIB(4), partition->memory - low, 1},
-    };
-    struct loader_file files[CONFIG_MODULES_MAX];
-    struct loader_request request = {
-        .image = &partition->image,
-        .files = files,
-        .cmdline = config->cmdline,
-        .map = map,
-        .map_count = partition->memory > low ? 4 : 3,
-    };
-    struct loader_entry entry;
-    const char *why = "it does not fit into guest memory";
-    int error = find_file(partition, &config->kernel, &request.kernel);
-
     if (error != 0)
-        return error;
-    if (kernel_probe(config->boot, request.kernel.data, request.kernel.size, &partition->image, &why) != 0)
-        return refuse(partition, -ENOEXEC, "%.*s: %s", SLICE_ARGUMENTS(config->kernel.path), why);
-    if (config->initrd.path.length > 0) {
-        error = find_file(partition, &config->initrd, &files[request.file_count++]);
-        if (error != 0)
-            return error;
-    }
-    for (unsigned i = 0; i < config->module_count; i++) {
-        error = find_file(partition, &config->modules[i], &files[request.file_count++]);
-        if (error != 0)
-            return error;
-    }
-
-    scrub(partition);
-    partition->tsc_offset = 0 - cpu_rdtsc();
-    platform_reset(&partition->platform, partition_machine()->wall_clock());
-    error = write_acpi(partition, &request.rsdp);
-    if (error != 0)
-        return error;
-    error = loader_load(&target.memory, &request, &entry, &why);
-    if (error != 0)
-        return refuse(partition, error, "%.*s: %s", SLICE_ARGUMENTS(config->kernel.path), why);
-    start_vcpu(partition, &entry);
-    return 0;
+        partition_unbuild(partition); /* half built: nobody must look at it */
+    return error == -ENOMEM && cleaning ? -EAGAIN : error;
 }

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "core/report.h"
 
+#include "arch/x86/registers.h"
+#include "lib/muldiv.h"
 #include "lib/printf.h"
 #include "lib/string.h"
-#include "mm/vtlb.h"
 
 const char *report_reason_name(uint32_t reason)
 {
     return vmx_exit_reason_name(reason & EXIT_REASON_BASIC);
 }
 
-/* ---- dump
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- dump ------------------------------------------------------------------------------------ */
 
+#define DUMP_HEAD_LINES     2
 #define DUMP_REGISTER_LINES 4
 
-static void dump_registers(struct partition_vcpu *v, unsigned row, char *line, size_t size)
+static void dump_registers(const struct vcpu_snapshot *s, unsigned row, char *line, size_t size)
 {
     static const char *const names[VCPU_REGISTERS] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                                       "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
     size_t length = 0;
 
-    for (unsigned i = row * 4; i < row * 4 + 4; i++)
+    for (unsigned i = row * 4; i < row * 4 + 4 && length < size; i++)
         length += (size_t)format_text(line + length, size - length, "%s%-3s %016lx", i % 4 == 0 ? "" : "  ",
-                                      names[i], vcpu_read_register(&v->vcpu, i));
+                                      names[i], s->registers[i]);
 }
 
 /* The field that is `number`-th among those that this processor's VMCS has; false past the last. */
@@ -49,59 +50,124 @@ static unsigned existing_fields(void)
     return count;
 }
 
-bool report_dump_line(struct partition *partition, unsigned number, char *line, size_t size)
+static bool is_known(const struct vcpu_snapshot *s, unsigned index)
 {
+    return (s->known[index / 64] >> (index % 64) & 1) != 0;
+}
+
+bool report_dump_line(const struct partition *partition, unsigned vcpu, const struct vcpu_snapshot *snapshot,
+                      unsigned number, char *line, size_t size)
+{
+    struct vmcs_field field;
+
     if (number == 0) {
         format_text(line, size, "%.*s: %s%s%s", SLICE_ARGUMENTS(partition->config->name),
                     partition_state_name(partition), partition->reason[0] != '\0' ? ": " : "",
                     partition->reason);
         return true;
     }
-    if (partition->vcpus == NULL)
+    if (partition->vcpus == NULL || vcpu >= partition->vcpu_count)
         return false;
-
-    struct partition_vcpu *v = &partition->vcpus[0];
-    number--;
-    vcpu_load(&v->vcpu);
-    if (number < DUMP_REGISTER_LINES) {
-        dump_registers(v, number, line, size);
+    if (number == 1) {
+        format_text(line, size, "vcpu %u of %u", vcpu, partition->vcpu_count);
         return true;
     }
-    number -= DUMP_REGISTER_LINES;
-    struct vmcs_field field;
-    if (nth_existing_field(number, &field)) {
-        uint64_t value = 0;
-        if (vcpu_try_read(&v->vcpu, field, &value))
-            format_text(line, size, "%-34s %016lx", vmcs_field_name(field), value);
-        else
-            format_text(line, size, "%-34s -", vmcs_field_name(field));
-        return true;
+    number -= DUMP_HEAD_LINES;
+    if (snapshot->valid) {
+        if (number < DUMP_REGISTER_LINES) {
+            dump_registers(snapshot, number, line, size);
+            return true;
+        }
+        number -= DUMP_REGISTER_LINES;
+        if (nth_existing_field(number, &field)) {
+            if (is_known(snapshot, field.index))
+                format_text(line, size, "%-34s %016lx", vmcs_field_name(field),
+                            snapshot->values[field.index]);
+            else
+                format_text(line, size, "%-34s -", vmcs_field_name(field));
+            return true;
+        }
+        number -= existing_fields();
     }
-    return trace_format(&v->trace, number - existing_fields(), report_reason_name, line, size);
+    return trace_format(&partition->vcpus[vcpu].trace, number, report_reason_name, line, size);
 }
 
-/* ---- stats
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- where ----------------------------------------------------------------------------------- */
+
+/* Segment access rights in a VMCS. */
+#define RIGHTS_LONG BIT(13)
+#define RIGHTS_BIG  BIT(14)
+
+void report_snapshot_frame(const struct vcpu_snapshot *s, struct monitor_frame *frame)
+{
+    const uint64_t *values = s->values;
+    bool is_64 = (values[VMCS_INDEX_GUEST_EFER] & X86_EFER_LMA) != 0 &&
+                 (values[VMCS_INDEX_GUEST_CS_ACCESS_RIGHTS] & RIGHTS_LONG) != 0;
+    bool is_32 = (values[VMCS_INDEX_GUEST_SS_ACCESS_RIGHTS] & RIGHTS_BIG) != 0;
+
+    *frame = (struct monitor_frame){
+        .rbp = s->registers[VCPU_RBP],
+        .code_base = is_64 ? 0 : values[VMCS_INDEX_GUEST_CS_BASE],
+        .stack_base = is_64 ? 0 : values[VMCS_INDEX_GUEST_SS_BASE],
+        .width = is_64   ? 8
+                 : is_32 ? 4
+                         : 2,
+    };
+    frame->rip = values[VMCS_INDEX_GUEST_RIP] + frame->code_base;
+}
+
+/* ---- stats ----------------------------------------------------------------------------------- */
+
+/* Of a vCPU, or of several together. */
+struct statistics {
+    uint64_t exits, sampled_exits, sampled_ticks, injected, mmio, first_entry;
+    struct vtlb_statistics vtlb;
+    uint64_t flushes;
+    uint64_t by_reason[EXIT_REASON_COUNT];
+};
 
 struct statistic {
     const char *name;
     uint64_t value;
 };
 
-/* The counters that are not one of a table; false past the last. */
-static bool plain_statistic(const struct partition *partition, unsigned number, struct statistic *statistic)
+static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
 {
-    const struct partition_vcpu *v = &partition->vcpus[0];
     const struct vtlb_statistics *t = &v->vtlb.statistics;
+
+    s->exits += v->trace.count;
+    s->sampled_exits += v->sampled_exits;
+    s->sampled_ticks += v->sampled_ticks;
+    s->injected += v->injected;
+    s->mmio += v->mmio;
+    if (v->first_entry != 0 && (s->first_entry == 0 || v->first_entry < s->first_entry))
+        s->first_entry = v->first_entry;
+    s->vtlb.misses += t->misses;
+    s->vtlb.filled += t->filled;
+    s->vtlb.no_memory += t->no_memory;
+    for (unsigned i = 0; i < VTLB_PAGE_SIZES; i++)
+        s->vtlb.fills[i] += t->fills[i];
+    s->vtlb.stale += t->stale;
+    for (unsigned i = 0; i < VTLB_FLUSH_CAUSES; i++)
+        s->flushes += t->flushes[i];
+    s->vtlb.evictions += t->evictions;
+    s->vtlb.tables_used += t->tables_used;
+    s->vtlb.tables_peak += t->tables_peak;
+    for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
+        s->by_reason[i] += v->exits[i];
+}
+
+/* The counters that are not one of a table; false past the last. */
+static bool plain_statistic(const struct statistics *s, unsigned number, struct statistic *statistic)
+{
+    const struct vtlb_statistics *t = &s->vtlb;
     const struct statistic all[] = {
-        {"starts", partition->starts},
-        {"exits", v->trace.count},
-        {"exits_sampled", v->sampled_exits},
-        {"ticks_per_exit", v->sampled_exits == 0 ? 0 : v->sampled_ticks / v->sampled_exits},
-        {"interrupts_injected", v->injected},
-        {"mmio_emulated", v->mmio},
-        {"first_entry_tsc", v->first_entry},
-        {"scrub_ticks", partition->scrub_ticks},
+        {"exits", s->exits},
+        {"exits_sampled", s->sampled_exits},
+        {"ticks_per_exit", s->sampled_exits == 0 ? 0 : s->sampled_ticks / s->sampled_exits},
+        {"interrupts_injected", s->injected},
+        {"mmio_emulated", s->mmio},
+        {"first_entry_tsc", s->first_entry},
         {"vtlb_misses", t->misses},
         {"vtlb_filled", t->filled},
         {"vtlb_no_memory", t->no_memory},
@@ -109,8 +175,7 @@ static bool plain_statistic(const struct partition *partition, unsigned number, 
         {"vtlb_fills_2m", t->fills[1]},
         {"vtlb_fills_1g", t->fills[2]},
         {"vtlb_stale", t->stale},
-        {"vtlb_flushes",
-         t->flushes[VTLB_FLUSH_ROOT] + t->flushes[VTLB_FLUSH_ADDRESS] + t->flushes[VTLB_FLUSH_P2M]},
+        {"vtlb_flushes", s->flushes},
         {"vtlb_evictions", t->evictions},
         {"vtlb_tables", t->tables_used},
         {"vtlb_tables_peak", t->tables_peak},
@@ -122,84 +187,184 @@ static bool plain_statistic(const struct partition *partition, unsigned number, 
     return true;
 }
 
-/* The `number`-th exit reason that has occurred. */
-static bool exit_statistic(const struct partition_vcpu *v, unsigned number, unsigned *reason)
+/* One word: the reason's name with _ for everything that is no letter or digit. */
+static void write_reason_line(const char *prefix, unsigned reason, uint64_t value, char *line, size_t size)
 {
-    for (unsigned r = 0; r < EXIT_REASON_COUNT; r++) {
-        if (v->exits[r] == 0 || number-- != 0)
+    size_t start = strlen(prefix);
+    size_t length = (size_t)format_text(line, size, "%sexits_%s", prefix, vmx_exit_reason_name(reason));
+
+    for (size_t i = start; i < length && i < size; i++) {
+        char c = line[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')))
+            line[i] = '_';
+    }
+    if (length < size)
+        format_text(line + length, size - length, " %lu", value);
+}
+
+/* Line *number of the statistics. False past the last: *number is then counted from there. */
+static bool statistics_line(const struct statistics *s, const char *prefix, unsigned *number, char *line,
+                            size_t size)
+{
+    struct statistic statistic;
+    unsigned plain = 0;
+
+    if (plain_statistic(s, *number, &statistic)) {
+        format_text(line, size, "%s%s %lu", prefix, statistic.name, statistic.value);
+        return true;
+    }
+    while (plain_statistic(s, plain, &statistic))
+        plain++;
+    *number -= plain;
+    for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++) {
+        if (s->by_reason[reason] == 0 || (*number)-- != 0)
             continue;
-        *reason = r;
+        write_reason_line(prefix, reason, s->by_reason[reason], line, size);
         return true;
     }
     return false;
 }
 
-bool report_stats_line(struct partition *partition, unsigned number, char *line, size_t size)
+bool report_stats_line(const struct partition *partition, unsigned number, char *line, size_t size)
 {
-    struct statistic statistic;
-    unsigned reason;
-    unsigned plain = 0;
+    const struct statistic own[] = {
+        {"starts", partition->starts},
+        {"scrub_ticks", partition->scrub_ticks},
+    };
+    struct statistics s = {.exits = 0};
+    char prefix[16];
 
     if (partition->vcpus == NULL)
         return false;
-    if (plain_statistic(partition, number, &statistic)) {
-        format_text(line, size, "%s %lu", statistic.name, statistic.value);
+    if (number < ARRAY_SIZE(own)) {
+        format_text(line, size, "%s %lu", own[number].name, own[number].value);
         return true;
     }
-    while (plain_statistic(partition, plain, &statistic))
-        plain++;
-    if (!exit_statistic(&partition->vcpus[0], number - plain, &reason))
-        return false;
-
-    /* One word: the reason's name with _ for everything that is no letter or digit. */
-    int length = format_text(line, size, "exits_%s", vmx_exit_reason_name(reason));
-    for (int i = 0; i < length && (size_t)i < size; i++) {
-        char c = line[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')))
-            line[i] = '_';
+    number -= ARRAY_SIZE(own);
+    for (unsigned i = 0; i < partition->vcpu_count; i++)
+        add_vcpu(&s, &partition->vcpus[i]);
+    if (statistics_line(&s, "", &number, line, size))
+        return true;
+    for (unsigned i = 0; i < partition->vcpu_count && partition->vcpu_count > 1; i++) {
+        s = (struct statistics){.exits = 0};
+        add_vcpu(&s, &partition->vcpus[i]);
+        format_text(prefix, sizeof(prefix), "vcpu%u_", i);
+        if (statistics_line(&s, prefix, &number, line, size))
+            return true;
     }
-    format_text(line + length, size - (size_t)length, " %lu", partition->vcpus[0].exits[reason]);
-    return true;
+    return false;
 }
 
-/* ---- memory, cpu
- * ------------------------------------------------------------------------------------------------ */
+/* ---- top ------------------------------------------------------------------------------------- */
 
-bool report_memory_line(const struct frame_pool *frames, unsigned number, char *line, size_t size)
+void report_exit_kinds(const uint64_t *exits, uint64_t kinds[MONITOR_EXIT_KINDS])
 {
-    static const struct {
-        uint16_t owner;
-        const char *name;
-    } owners[] = {
-        {FRAME_OWNER_FREE, "free"},
-        {FRAME_OWNER_DIRTY, "dirty"},
-        {FRAME_OWNER_UMBRA, "umbra"},
-        {FRAME_OWNER_MODULE, "modules"},
+    /* Those that are not named here are of the kind "other": 0 in the table, so it holds kinds less one. */
+    static const uint8_t table[EXIT_REASON_COUNT] = {
+#define KIND(reason, kind) [EXIT_REASON_##reason] = MONITOR_EXIT_##kind + 1
+        KIND(EXTERNAL_INTERRUPT, INTERRUPT),
+        KIND(INTERRUPT_WINDOW, INTERRUPT),
+        KIND(NMI_WINDOW, INTERRUPT),
+        KIND(PREEMPTION_TIMER, INTERRUPT),
+        KIND(TPR_BELOW_THRESHOLD, INTERRUPT),
+        KIND(VIRTUALIZED_EOI, INTERRUPT),
+        KIND(APIC_WRITE, INTERRUPT),
+        KIND(IO_INSTRUCTION, IO),
+        KIND(EPT_VIOLATION, MEMORY),
+        KIND(EPT_MISCONFIGURATION, MEMORY),
+        KIND(APIC_ACCESS, MEMORY),
+        KIND(RDMSR, MSR),
+        KIND(WRMSR, MSR),
+        KIND(CPUID, CPUID),
+        KIND(HLT, HALT),
+        KIND(PAUSE, HALT),
+        KIND(MWAIT, HALT),
+#undef KIND
     };
 
-    if (number < ARRAY_SIZE(owners)) {
-        format_text(line, size, "%-16s %10lu KiB", owners[number].name,
-                    frame_total(frames, owners[number].owner) * 4);
-        return true;
-    }
-    number -= ARRAY_SIZE(owners);
-    if (number == 0) {
-        format_text(line, size, "%-16s %10lu KiB", "largest free", frame_largest_free(frames) * 4);
-        return true;
-    }
-    const struct partition *partition = partition_at(number - 1);
-    if (partition == NULL)
-        return false;
-    format_text(line, size, "%-16.*s %10lu KiB", SLICE_ARGUMENTS(partition->config->name),
-                frame_total(frames, (uint16_t)(FRAME_OWNER_PARTITION + number - 1)) * 4);
+    for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++)
+        kinds[table[reason] == 0 ? MONITOR_EXIT_OTHER : table[reason] - 1] += exits[reason];
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static bool memory_row(bool (*owner)(unsigned number, struct report_owner *owner), unsigned number,
+                       struct report_owner *row)
+{
+    static const struct report_owner fixed[] = {
+        {SLICE("free"), FRAME_OWNER_FREE},
+        {SLICE("being cleared"), FRAME_OWNER_DIRTY},
+        {SLICE("umbra"), FRAME_OWNER_UMBRA},
+        {SLICE("modules"), FRAME_OWNER_MODULE},
+    };
+
+    if (number >= ARRAY_SIZE(fixed))
+        return owner(number - ARRAY_SIZE(fixed), row);
+    *row = fixed[number];
     return true;
 }
 
-bool report_cpu_line(unsigned number, char *line, size_t size)
+static void write_frames(struct slice name, uint64_t frames, char *line, size_t size)
+{
+    format_text(line, size, "%-16.*s %12lu KiB", SLICE_ARGUMENTS(name), frames * (PAGE_SIZE / 1024));
+}
+
+bool report_memory_line(const struct frame_pool *frames,
+                        bool (*owner)(unsigned number, struct report_owner *owner), unsigned number,
+                        char *line, size_t size)
+{
+    struct report_owner row;
+    uint64_t total = 0;
+    unsigned rows = 0;
+
+    if (memory_row(owner, number, &row)) {
+        write_frames(row.name, frame_total(frames, row.owner), line, size);
+        return true;
+    }
+    for (; memory_row(owner, rows, &row); rows++)
+        total += frame_total(frames, row.owner);
+    switch (number - rows) {
+    case 0:
+        write_frames(SLICE("together"), total, line, size);
+        return true;
+    case 1:
+        write_frames(SLICE("largest free"), frame_largest_free(frames), line, size);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* ---- cpu ------------------------------------------------------------------------------------- */
+
+static void write_processor(unsigned number, const struct report_processor *p, char *line, size_t size)
+{
+    uint64_t idle = p->elapsed == 0 ? 0 : muldiv_u64(min_u64(p->idle, p->elapsed), 1000, p->elapsed);
+
+    format_text(line, size, "%3u %8x %4lu.%lu%% %4lu.%lu%%  %s", number, p->apic_id, (1000 - idle) / 10,
+                (1000 - idle) % 10, idle / 10, idle % 10, p->serves);
+}
+
+bool report_cpu_line(bool (*processor)(unsigned number, struct report_processor *processor), unsigned number,
+                     char *line, size_t size)
 {
     const struct partition_machine *machine = partition_machine();
+    struct report_processor p;
+    unsigned count = 0;
     bool present;
 
+    if (number == 0) {
+        format_text(line, size, "%3s %8s %7s %7s  %s", "cpu", "apic", "busy", "idle", "serves");
+        return true;
+    }
+    number--;
+    if (processor(number, &p)) {
+        write_processor(number, &p, line, size);
+        return true;
+    }
+    while (processor(count, &p))
+        count++;
+    number -= count;
     if (number == 0) {
         format_text(line, size, "%-40s %lu.%03lu MHz", "time stamp counter", machine->tsc_hz / 1000000,
                     machine->tsc_hz / 1000 % 1000);

@@ -9,53 +9,103 @@
 #include "vmx/events.h"
 #include "vmx/instructions.h"
 
-/* Of so many exits, the duration of one is measured. */
-#define SAMPLED_EXIT 64
+/* The longest that a turn is asked to last: the VMX-preemption timer counts 32 bits. */
+#define TURN_MAX BIT(31)
 
-/* The vCPUs that take turns on this processor, in the order of their turns. */
-struct turns {
-    struct partition_vcpu *vcpus[CONFIG_PARTITIONS_MAX];
-    unsigned count;
-    unsigned next;
-};
-
-PERCPU static struct turns turns;
-PERCPU static bool slice_over;
-PERCPU static uint64_t armed; /* host TSC that the local APIC's timer was last set to */
+PERCPU static struct scheduler scheduler;
+PERCPU static struct partition_vcpu *current; /* the vCPU that is running, or NULL */
+PERCPU static struct partition_vcpu *inbox;   /* vCPUs with mail, the newest first; atomic */
+PERCPU static bool attention;                 /* the loop is to be gone round again; atomic */
+PERCPU static uint64_t armed;                 /* host TSC that the local APIC's timer was last set to */
+PERCPU static uint64_t started;               /* host TSC */
+PERCPU static uint64_t turn_began;            /* host TSC; of the current vCPU's turn */
+PERCPU static uint64_t slept;                 /* ticks, up to when it last woke */
+PERCPU static uint64_t sleep_began;           /* host TSC, or 0: it is awake */
 static const struct run_hooks *run_hooks;
 static uint64_t quantum;
 
-void run_add(struct partition_vcpu *vcpu)
-{
-    struct turns *t = this_cpu_pointer(turns);
-
-    invariant(t->count < CONFIG_PARTITIONS_MAX);
-    t->vcpus[t->count++] = vcpu;
-}
-
-void run_remove(struct partition_vcpu *vcpu)
-{
-    struct turns *t = this_cpu_pointer(turns);
-
-    for (unsigned i = 0; i < t->count; i++) {
-        if (t->vcpus[i] != vcpu)
-            continue;
-        t->vcpus[i] = t->vcpus[--t->count];
-        if (t->next >= t->count)
-            t->next = 0;
-        return;
-    }
-}
+/* ---- Attention ----------------------------------------------------------------------------------------- */
 
 void run_interrupt_slice(void)
 {
-    this_cpu(slice_over) = true;
+    this_cpu(attention) = true;
+}
+
+void run_yield(void)
+{
+    scheduler_yield(this_cpu_pointer(scheduler), &this_cpu(current)->schedule);
+    run_interrupt_slice();
+}
+
+void run_attend(unsigned number)
+{
+    /* Whoever has said so before and was not heard yet has sent an interrupt, or is that processor itself. */
+    if (__atomic_exchange_n(that_cpu_pointer(attention, number), true, __ATOMIC_SEQ_CST))
+        return;
+    if (number != this_cpu(percpu_number))
+        lapic_send_vector(percpu_apic_ids[number], VECTOR_KICK);
+}
+
+void run_deliver(struct partition_vcpu *vcpu)
+{
+    struct partition_vcpu **list = that_cpu_pointer(inbox, vcpu->home);
+    struct partition_vcpu *first = __atomic_load_n(list, __ATOMIC_RELAXED);
+
+    do
+        vcpu->next_mail = first;
+    while (!__atomic_compare_exchange_n(list, &first, vcpu, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+    /* Who found the list empty has told its owner. */
+    if (first == NULL)
+        run_attend(vcpu->home);
+}
+
+bool run_is_current(const struct partition_vcpu *vcpu)
+{
+    return this_cpu(current) == vcpu;
+}
+
+bool run_is_running(const struct partition_vcpu *vcpu)
+{
+    return __atomic_load_n(that_cpu_pointer(current, vcpu->home), __ATOMIC_SEQ_CST) == vcpu;
+}
+
+uint64_t run_vcpu_ticks(const struct partition_vcpu *vcpu)
+{
+    struct partition_vcpu **running = that_cpu_pointer(current, vcpu->home);
+    uint64_t *began = that_cpu_pointer(turn_began, vcpu->home);
+    uint64_t ran, present;
+
+    /* Again, if a turn ended while we looked. */
+    do {
+        ran = __atomic_load_n(&vcpu->schedule.run_time, __ATOMIC_ACQUIRE);
+        bool runs = __atomic_load_n(running, __ATOMIC_ACQUIRE) == vcpu;
+        present = runs ? cpu_rdtsc() - __atomic_load_n(began, __ATOMIC_ACQUIRE) : 0;
+    } while (__atomic_load_n(&vcpu->schedule.run_time, __ATOMIC_ACQUIRE) != ran);
+    return ran + present;
+}
+
+uint64_t run_started(unsigned number)
+{
+    return *that_cpu_pointer(started, number);
+}
+
+uint64_t run_idle_ticks(unsigned number)
+{
+    uint64_t ticks, began;
+
+    do {
+        ticks = __atomic_load_n(that_cpu_pointer(slept, number), __ATOMIC_ACQUIRE);
+        began = __atomic_load_n(that_cpu_pointer(sleep_began, number), __ATOMIC_ACQUIRE);
+    } while (__atomic_load_n(that_cpu_pointer(slept, number), __ATOMIC_ACQUIRE) != ticks);
+    return ticks + (began == 0 ? 0 : cpu_rdtsc() - began);
 }
 
 void run_power_off(void)
 {
     run_hooks->power_off();
 }
+
+/* ---- Time ---------------------------------------------------------------------------------------------- */
 
 static void arm_timer(uint64_t tsc)
 {
@@ -92,27 +142,113 @@ static void expire_devices(struct partition_vcpu *v, uint64_t now)
     update_deadline(v);
 }
 
-/* True if a halted vCPU has something to wake up for. */
-static bool may_run(struct partition_vcpu *v, uint64_t now)
+/* ---- Mail ---------------------------------------------------------------------------------------------- */
+
+/* Messages that came for its local APIC; an INIT, a start-up message and an NMI among them take effect here.
+ */
+static void receive_events(struct partition_vcpu *v)
 {
-    if (!v->halted)
-        return true;
-    expire_devices(v, now);
-    if (!vcpu_events_would_wake(&v->vcpu))
-        return false;
-    v->halted = false;
-    return true;
+    platform_receive(&v->partition->platform, v->number);
 }
 
-static void flush_hardware_if_needed(struct partition_vcpu *v)
+static void flush_hardware(struct partition_vcpu *v)
 {
-    uint64_t generation = vtlb_generation(&v->context);
-
-    if (likely(generation == v->context_generation))
-        return;
-    v->context_generation = generation;
+    v->context_generation = vtlb_generation(&v->context);
     if (!vmx_invept(INVEPT_CONTEXT, vcpu_read(&v->vcpu, VMCS_EPT_POINTER)) && !vmx_invept(INVEPT_ALL, 0))
         panic("INVEPT failed");
+}
+
+/* The vCPU has come to this processor, or back to it: others may have had its tags here meanwhile. */
+static void start(struct partition_vcpu *v)
+{
+    const struct config_cpus *cpus = &v->partition->config->cpus;
+
+    vcpu_load(&v->vcpu);
+    partition_vcpu_apply_tsc(v);
+    vcpu_flush_linear(&v->vcpu);
+    flush_hardware(v);
+    v->deadline_changed = true;
+    scheduler_add(this_cpu_pointer(scheduler), &v->schedule, cpus->weight, cpus->cap, cpu_rdtsc());
+}
+
+static void park(struct partition_vcpu *v)
+{
+    scheduler_remove(this_cpu_pointer(scheduler), &v->schedule, cpu_rdtsc());
+    vcpu_load(&v->vcpu);
+    vcpu_take_snapshot(&v->vcpu, &v->snapshot);
+    vcpu_unload(&v->vcpu);
+}
+
+/* Takes the mail: what it was. A vCPU that is to be parked gets none any more from the same moment on. */
+static uint32_t take_mail(struct partition_vcpu *v)
+{
+    uint32_t mail = __atomic_load_n(&v->mail, __ATOMIC_RELAXED);
+
+    while (!__atomic_compare_exchange_n(&v->mail, &mail, mail & MAIL_PARK ? MAIL_PARKED : 0, true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        ;
+    return mail;
+}
+
+static void read_mail(struct partition_vcpu *v)
+{
+    struct scheduler *s = this_cpu_pointer(scheduler);
+    uint32_t mail = take_mail(v);
+
+    if (mail & MAIL_START)
+        start(v);
+    if (mail & MAIL_SCHEDULE)
+        scheduler_set(s, &v->schedule, v->partition->config->cpus.weight, v->partition->config->cpus.cap);
+    if (mail & MAIL_DEADLINE)
+        v->deadline_changed = true;
+    if (mail & (MAIL_EVENTS | MAIL_START))
+        vcpu_events_changed(&v->vcpu);
+    if (mail & (MAIL_EVENTS | MAIL_DEADLINE))
+        scheduler_wake(s, &v->schedule, cpu_rdtsc());
+    if (mail & MAIL_SNAPSHOT) {
+        vcpu_load(&v->vcpu);
+        vcpu_take_snapshot(&v->vcpu, &v->snapshot);
+        run_attend(0);
+    }
+    if (mail & MAIL_PARK) {
+        park(v);
+        __atomic_fetch_add(&v->partition->parked, 1, __ATOMIC_RELEASE);
+        run_attend(0);
+    }
+}
+
+static void read_all_mail(void)
+{
+    struct partition_vcpu *v = __atomic_exchange_n(this_cpu_pointer(inbox), NULL, __ATOMIC_ACQUIRE);
+
+    while (v != NULL) {
+        struct partition_vcpu *next = v->next_mail; /* once its mail is taken it may be in the list again */
+
+        read_mail(v);
+        v = next;
+    }
+}
+
+/* ---- Turns --------------------------------------------------------------------------------------------- */
+
+/* Its partition is about to stop, pause or begin anew: it waits for the mail that parks it. */
+static bool is_leaving(const struct partition_vcpu *v)
+{
+    return __atomic_load_n(&v->partition->request, __ATOMIC_ACQUIRE) != PARTITION_REQUEST_NONE;
+}
+
+/* True if the vCPU has something to run for. */
+static bool may_run(struct partition_vcpu *v, uint64_t now)
+{
+    if (is_leaving(v))
+        return false;
+    expire_devices(v, now);
+    if (v->wait == VCPU_WAIT_NOT)
+        return true;
+    receive_events(v);
+    if (v->wait == VCPU_WAIT_HALTED && vcpu_events_would_wake(&v->vcpu))
+        v->wait = VCPU_WAIT_NOT;
+    return v->wait == VCPU_WAIT_NOT;
 }
 
 static inline void handle_exit(struct partition_vcpu *v, uint64_t now)
@@ -133,24 +269,43 @@ static inline void handle_exit(struct partition_vcpu *v, uint64_t now)
         record->qualification = vcpu_fetched(&v->vcpu, VMCS_EXIT_QUALIFICATION);
 }
 
-/* One vCPU's turn: until its quantum is over, it halts, or somebody asks for the processor. */
-static void run_slice(struct partition_vcpu *v)
+/* What waits for the vCPU's next entry. False: it does not go on. */
+static __noinline bool prepare_events(struct partition_vcpu *v)
 {
-    const uint64_t slice_end = cpu_rdtsc() + quantum;
-    uint64_t now = slice_end - quantum;
+    receive_events(v);
+    if (v->wait != VCPU_WAIT_NOT)
+        return false;
+    vcpu_events_decide(&v->vcpu);
+    return true;
+}
 
-    vcpu_load(&v->vcpu);
-    this_cpu(slice_over) = false;
+/* One vCPU's turn: until host TSC `end`, it waits, or somebody asks for the processor. */
+static void run_slice(struct partition_vcpu *v, uint64_t end)
+{
+    uint64_t now = cpu_rdtsc();
+    const uint64_t begin = now;
+
+    if (vcpu_load(&v->vcpu))
+        v->switches++;
+    this_cpu(turn_began) = begin;
+    __atomic_store_n(this_cpu_pointer(current), v, __ATOMIC_SEQ_CST);
+    if (v->partition->apicv.posted)
+        vcpu_events_changed(&v->vcpu); /* what was posted when its last turn ended */
+    if (unlikely(v->hypercall.steal_enabled))
+        hypercall_steal_update(&v->hypercall, &v->partition->memory_chain, v->schedule.waited,
+                               now + v->partition->tsc_offset);
     this_cpu(armed) = UINT64_MAX; /* the timer may have fired since */
     if (v->first_entry == 0)
         v->first_entry = now;
-    while (!this_cpu(slice_over) && now < slice_end) {
+    while (!this_cpu(attention) && now < end) {
         if (v->deadline_changed || now >= v->deadline)
             expire_devices(v, now);
-        flush_hardware_if_needed(v);
-        vcpu_events_before_entry(&v->vcpu);
+        if (unlikely(vtlb_generation(&v->context) != v->context_generation))
+            flush_hardware(v);
+        if (unlikely(v->vcpu.events_changed) && !prepare_events(v))
+            break;
 
-        uint64_t stop = min_u64(slice_end, v->deadline);
+        uint64_t stop = min_u64(end, v->deadline);
         if (!v->vcpu.has_preemption_timer)
             arm_timer(stop);
 
@@ -160,7 +315,7 @@ static void run_slice(struct partition_vcpu *v)
             handle_exit(v, exited);
         else
             exit_instruction_failure(v);
-        if (likely(v->trace.count % SAMPLED_EXIT != 0)) {
+        if (likely(!trace_is_timed(&v->trace))) {
             /* The time of the exit does for the next entry: it is late by what the handler took, no more. */
             now = exited;
             continue;
@@ -168,55 +323,69 @@ static void run_slice(struct partition_vcpu *v)
         now = cpu_rdtsc();
         v->sampled_exits++;
         v->sampled_ticks += now - exited;
+        trace_timed(&v->trace, now - exited);
     }
+    __atomic_store_n(this_cpu_pointer(current), NULL, __ATOMIC_SEQ_CST);
     /* Table pages that were dropped are cleared here rather than when the next miss needs one. */
     vtlb_clean(&v->vtlb, 1);
-    partition_serve_request(v->partition);
+
+    now = cpu_rdtsc();
+    scheduler_ran(this_cpu_pointer(scheduler), &v->schedule, begin, now);
 }
 
-/* The next vCPU in turn that has something to do, or NULL. */
-static struct partition_vcpu *pick(void)
+/* The vCPU whose turn it is, and until when; or NULL, and until when there will be none. */
+static struct partition_vcpu *pick(uint64_t *until)
 {
-    struct turns *t = this_cpu_pointer(turns);
-    uint64_t now = cpu_rdtsc();
+    struct scheduler *s = this_cpu_pointer(scheduler);
 
-    for (unsigned i = 0; i < t->count; i++) {
-        struct partition_vcpu *v = t->vcpus[(t->next + i) % t->count];
-        if (may_run(v, now)) {
-            t->next = (t->next + i + 1) % t->count;
+    for (;;) {
+        uint64_t now = cpu_rdtsc();
+        struct scheduler_entity *entity = scheduler_pick(s, now, until);
+        struct partition_vcpu *v = container_of(entity, struct partition_vcpu, schedule);
+
+        if (entity == NULL)
+            return NULL;
+        if (may_run(v, now))
             return v;
-        }
+        scheduler_block(s, entity, now, is_leaving(v) ? UINT64_MAX : v->deadline);
     }
-    return NULL;
 }
 
-/* Sleeps until an interrupt, or until a device of a halted vCPU has something to do. */
-static void idle(void)
+/* Sleeps until an interrupt, or `deadline`. */
+static void idle(uint64_t deadline)
 {
-    struct turns *t = this_cpu_pointer(turns);
-    uint64_t deadline = UINT64_MAX;
-
-    for (unsigned i = 0; i < t->count; i++)
-        deadline = min_u64(deadline, t->vcpus[i]->deadline);
-    if (run_hooks->polled_input)
-        deadline = min_u64(deadline, cpu_rdtsc() + quantum);
     this_cpu(armed) = deadline;
     lapic_timer_arm(deadline);
-    cpu_wait_for_interrupt();
+    this_cpu(sleep_began) = cpu_rdtsc();
+    /* Whoever wants attention sends an interrupt after he has said so. */
+    if (!__atomic_load_n(this_cpu_pointer(attention), __ATOMIC_SEQ_CST))
+        cpu_wait_for_interrupt();
+    this_cpu(slept) += cpu_rdtsc() - this_cpu(sleep_began);
+    this_cpu(sleep_began) = 0;
 }
 
 void run_forever(const struct run_hooks *hooks, uint64_t tsc_hz)
 {
+    const bool housekeeper = this_cpu(percpu_number) == 0;
+    uint64_t until;
+
+    this_cpu(started) = cpu_rdtsc();
     run_hooks = hooks;
     quantum = tsc_hz / 1000 * RUN_QUANTUM_MS;
+    scheduler_init(this_cpu_pointer(scheduler), quantum, tsc_hz / 1000 * RUN_PERIOD_MS);
     for (;;) {
-        bool busy = hooks->housekeeping();
-        struct partition_vcpu *v = pick();
+        __atomic_store_n(this_cpu_pointer(attention), false, __ATOMIC_SEQ_CST);
+        read_all_mail();
+        uint64_t errand = housekeeper ? hooks->housekeeping() : UINT64_MAX;
+        struct partition_vcpu *v = pick(&until);
+        uint64_t now = cpu_rdtsc();
 
+        if (housekeeper && (v != NULL || hooks->polled_input))
+            until = min_u64(until, now + quantum);
         if (v != NULL)
-            run_slice(v);
-        else if (!busy)
-            idle();
+            run_slice(v, min_u64(until, now + TURN_MAX));
+        else if (errand > now)
+            idle(min_u64(until, errand));
         /*
          * A guest that never opens its interrupt flag keeps Bochs from exiting for an interrupt;
          * docs/notes/bochs.md. What is pending is taken here at the latest.

@@ -30,6 +30,9 @@ struct table {
     uint32_t creator_revision;
 } __packed;
 
+/* Longer than any; what claims more is no table. */
+#define TABLE_LENGTH_MAX MIB(16)
+
 /* FADT: byte offsets of the fields used (ACPI 6.4, table 5.9). */
 enum {
     FADT_DSDT = 40,
@@ -49,6 +52,7 @@ enum {
     MADT_OVERRIDE = 2,
     MADT_LOCAL_X2APIC = 9,
 };
+#define MADT_ENABLED         BIT(0)
 
 #define PM1_SLEEP_ENABLE     BIT(13)
 #define PM1_SLEEP_TYPE_SHIFT 10
@@ -77,15 +81,22 @@ static bool sums_to_zero(const void *data, size_t size)
     return sum == 0;
 }
 
+/* Some firmware keeps its tables in memory that it calls no more than reserved. */
+static bool reach(uint64_t address, uint64_t size)
+{
+    return address_space_is_mapped(HPA(address), size) ||
+           (address + size > address && address_space_map_memory(HPA(address), size) == 0);
+}
+
 /* The table at `address` if its length and checksum are right, else NULL. */
 static const struct table *table_at(uint64_t address)
 {
-    if (address == 0 || !address_space_is_mapped(HPA(address), sizeof(struct table)))
+    if (address == 0 || !reach(address, sizeof(struct table)))
         return NULL;
 
     const struct table *table = physmap_pointer(HPA(address));
-    if (table->length < sizeof(*table) || !address_space_is_mapped(HPA(address), table->length) ||
-        !sums_to_zero(table, table->length))
+    if (table->length < sizeof(*table) || table->length > TABLE_LENGTH_MAX ||
+        !reach(address, table->length) || !sums_to_zero(table, table->length))
         return NULL;
     return table;
 }
@@ -106,17 +117,29 @@ static const struct table *find_table(const struct rsdp *rsdp, const char *signa
     return NULL;
 }
 
+/* Firmware may list a processor twice, by a local APIC and an x2APIC entry. */
+static void add_processor(struct acpi_machine *machine, uint32_t apic_id)
+{
+    for (unsigned i = 0; i < machine->processor_count; i++)
+        if (machine->processors[i] == apic_id)
+            return;
+    if (machine->processor_count < ACPI_PROCESSORS_MAX)
+        machine->processors[machine->processor_count++] = apic_id;
+    else
+        machine->processors_ignored++;
+}
+
 /* One MADT entry of `size` bytes (ACPI 6.4, section 5.2.12). */
 static void read_madt_entry(struct acpi_machine *machine, const uint8_t *entry, unsigned size)
 {
     unsigned kind = entry[0];
 
-    if (kind == MADT_LOCAL_APIC && size >= 8 && (entry[4] & 1) != 0) {
-        if (machine->processor_count < ACPI_PROCESSORS_MAX)
-            machine->processors[machine->processor_count++] = entry[3];
-    } else if (kind == MADT_LOCAL_X2APIC && size >= 16 && (entry[8] & 1) != 0) {
-        if (machine->processor_count < ACPI_PROCESSORS_MAX)
-            machine->processors[machine->processor_count++] = (uint32_t)read_le(entry + 4, 4);
+    if (kind == MADT_LOCAL_APIC && size >= 8 && (entry[4] & MADT_ENABLED) != 0) {
+        if (entry[3] != UINT8_MAX) /* the broadcast id, no processor's */
+            add_processor(machine, entry[3]);
+    } else if (kind == MADT_LOCAL_X2APIC && size >= 16 && (entry[8] & MADT_ENABLED) != 0) {
+        if (read_le(entry + 4, 4) != UINT32_MAX)
+            add_processor(machine, (uint32_t)read_le(entry + 4, 4));
     } else if (kind == MADT_IOAPIC && size >= 12) {
         if (machine->ioapic_count < ACPI_IOAPICS_MAX)
             machine->ioapics[machine->ioapic_count++] =

@@ -18,7 +18,8 @@ struct acpi_ioapic {
 struct acpi_machine {
     bool found;
     unsigned processor_count;
-    uint32_t processors[ACPI_PROCESSORS_MAX]; /* local APIC ids of the enabled ones */
+    uint32_t processors[ACPI_PROCESSORS_MAX]; /* local APIC ids of the enabled ones, each once */
+    unsigned processors_ignored;              /* enabled ones for which there was no room */
     unsigned ioapic_count;
     struct acpi_ioapic ioapics[ACPI_IOAPICS_MAX];
     struct {

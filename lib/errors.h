@@ -10,6 +10,7 @@
 #define EPERM      1
 #define ENOENT     2
 #define EIO        5
+#define ENXIO      6
 #define E2BIG      7
 #define ENOEXEC    8
 #define EAGAIN     11
@@ -21,6 +22,7 @@
 #define EINVAL     22
 #define ENOSPC     28
 #define ERANGE     34
+#define ENOSYS     38
 #define EOVERFLOW  75
 #define EOPNOTSUPP 95
 #endif

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * A ring of bytes over a caller's buffer. One producer and one consumer on the same processor; a full ring
- * drops its oldest byte and counts it, so that the newest text of a console is always there.
+ * A ring of bytes over a caller's buffer. A full ring drops its oldest byte and counts it, so that the newest
+ * text of a console is always there: both ends move the head, so whoever shares a ring between processors
+ * has a lock for it.
  */
 #include "lib/types.h"
 

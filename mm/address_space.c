@@ -58,11 +58,11 @@ static int new_table(hpa_t *table)
     return error;
 }
 
-/* The entry for `address` in the table of `level`, with the tables above it made as needed; NULL without
- * memory. */
-static uint64_t *entry_at(uint64_t address, unsigned level)
+/* The entry for `address` in the table of `level` below `top`, with the tables above it made as needed; NULL
+ * without memory. */
+static uint64_t *entry_below(hpa_t top, uint64_t address, unsigned level)
 {
-    hpa_t table = root;
+    hpa_t table = top;
 
     for (unsigned l = 4; l > level; l--) {
         uint64_t *entry = (uint64_t *)physmap_pointer(table) + table_index(address, l);
@@ -76,6 +76,11 @@ static uint64_t *entry_at(uint64_t address, unsigned level)
         table = HPA(*entry & ENTRY_ADDRESS);
     }
     return (uint64_t *)physmap_pointer(table) + table_index(address, level);
+}
+
+static uint64_t *entry_at(uint64_t address, unsigned level)
+{
+    return entry_below(root, address, level);
 }
 
 /* Maps [physical, physical + size) at `address` with the largest pages up to `level_max` that fit. */
@@ -158,6 +163,39 @@ void address_space_activate(void)
     cpu_write_cr0(cpu_read_cr0() | X86_CR0_WP);
     cpu_write_cr3(root.value);
     cpu_write_cr4(cr4);
+}
+
+/* Gives back the tables of `level` and below that only a start root has: those of the lower half. */
+static void drop_tables(hpa_t table, unsigned level)
+{
+    const uint64_t *entries = physmap_pointer(table);
+
+    for (unsigned i = 0; level > 1 && i < (level == 4 ? 256 : 512); i++)
+        if (entries[i] != 0)
+            drop_tables(HPA(entries[i] & ENTRY_ADDRESS), level - 1);
+    invariant(frame_release(frames, table, PAGE_SIZE, FRAME_OWNER_UMBRA) == 0);
+}
+
+int address_space_new_start_root(hpa_t page, hpa_t *start_root)
+{
+    int error = new_table(start_root);
+    uint64_t *entry;
+
+    if (error != 0)
+        return error;
+    memcpy(physmap_pointer(*start_root), physmap_pointer(root), PAGE_SIZE);
+    entry = entry_below(*start_root, page.value, 1);
+    if (entry == NULL) {
+        drop_tables(*start_root, 4);
+        return -ENOMEM;
+    }
+    *entry = page.value | ENTRY_PRESENT; /* not global: it is to go with the next load of CR3 */
+    return 0;
+}
+
+void address_space_drop_start_root(hpa_t start_root)
+{
+    drop_tables(start_root, 4);
 }
 
 bool address_space_is_mapped(hpa_t base, uint64_t size)

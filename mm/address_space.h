@@ -24,6 +24,14 @@ int address_space_map_memory(hpa_t base, uint64_t size) __must_check;
  * pages). */
 void address_space_activate(void);
 
+/*
+ * A root like Umbra's own that has `page` (a frame below 4 GiB) at its physical address as well, to read and
+ * execute: for processors that turn paging on there and then go to address_space_activate, after which
+ * nothing of it is left in them. -ENOMEM. Start-up; the frames go back by address_space_drop_start_root.
+ */
+int address_space_new_start_root(hpa_t page, hpa_t *start_root) __must_check;
+void address_space_drop_start_root(hpa_t start_root);
+
 /* True if all of [base, base + size) is in the physical map. */
 bool address_space_is_mapped(hpa_t base, uint64_t size);
 

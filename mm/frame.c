@@ -3,6 +3,7 @@
 
 #include "lib/errors.h"
 #include "lib/panic.h"
+#include "lib/printf.h"
 #include "lib/string.h"
 #include "mm/physmap.h"
 
@@ -155,29 +156,89 @@ int frame_claim(struct frame_pool *pool, hpa_t base, uint64_t size, uint16_t own
     return pool_assign(pool, start, end, owner);
 }
 
+static bool is_free_or_dirty(const struct frame_extent *extent)
+{
+    return extent->owner == FRAME_OWNER_FREE || extent->owner == FRAME_OWNER_DIRTY;
+}
+
+/*
+ * The run of free and dirty extents, side by side, that begins with extent number `*i`; moves *i to the last
+ * of them.
+ */
+static struct frame_extent usable_run(const struct frame_pool *pool, size_t *i)
+{
+    struct frame_extent run = pool->extents[*i];
+
+    while (*i + 1 < pool->count && pool->extents[*i + 1].start == run.end &&
+           is_free_or_dirty(&pool->extents[*i + 1]))
+        run.end = pool->extents[++*i].end;
+    return run;
+}
+
+/* Whether `bytes` at a multiple of `alignment` lie in `run` between `lowest` and `below`; where, in *start.
+ */
+static bool fits_into(const struct frame_extent *run, uint64_t bytes, uint64_t alignment, uint64_t lowest,
+                      uint64_t below, uint64_t *start)
+{
+    const uint64_t from = max_u64(run->start, lowest);
+    const uint64_t end = min_u64(run->end, below);
+
+    if (from > UINT64_MAX - alignment)
+        return false;
+    *start = align_up(from, alignment);
+    return *start < end && end - *start >= bytes;
+}
+
 int frame_allocate(struct frame_pool *pool, uint16_t owner, uint64_t frames, unsigned alignment_shift,
                    hpa_t below, hpa_t *base)
 {
     const uint64_t lowest = below.value <= FRAME_LOW_MEMORY ? 0 : FRAME_LOW_MEMORY;
-    uint64_t alignment;
+    uint64_t alignment, start;
 
-    if (owner < FRAME_OWNER_UMBRA || frames == 0 || alignment_shift > 63)
+    if (owner < FRAME_OWNER_UMBRA || frames == 0 || frames > UINT64_MAX / PAGE_SIZE || alignment_shift > 63)
         return -EINVAL;
     alignment = BIT(alignment_shift > PAGE_SHIFT ? alignment_shift : PAGE_SHIFT);
     for (size_t i = extent_after(pool, lowest); i < pool->count; i++) {
-        const struct frame_extent *extent = &pool->extents[i];
-        uint64_t start = max_u64(extent->start, lowest);
-        uint64_t end = min_u64(extent->end, below.value);
-
-        if (extent->owner != FRAME_OWNER_FREE || start > UINT64_MAX - alignment)
-            continue;
-        start = align_up(start, alignment);
-        if (start >= end || (end - start) / PAGE_SIZE < frames)
+        if (pool->extents[i].owner != FRAME_OWNER_FREE ||
+            !fits_into(&pool->extents[i], frames * PAGE_SIZE, alignment, lowest, below.value, &start))
             continue;
         *base = HPA(start);
         return pool_assign(pool, start, start + frames * PAGE_SIZE, owner);
     }
+    for (size_t i = extent_after(pool, lowest); i < pool->count; i++) {
+        if (!is_free_or_dirty(&pool->extents[i]))
+            continue;
+        const struct frame_extent run = usable_run(pool, &i);
+        if (fits_into(&run, frames * PAGE_SIZE, alignment, lowest, below.value, &start))
+            return -EAGAIN;
+    }
     return -ENOMEM;
+}
+
+int frame_allocate_at(struct frame_pool *pool, uint16_t owner, hpa_t base, uint64_t size,
+                      struct frame_obstacle *obstacle)
+{
+    const uint64_t end = base.value + size;
+    bool dirty = false;
+
+    if (owner < FRAME_OWNER_UMBRA || size == 0 || !is_aligned(base.value | size, PAGE_SIZE) ||
+        end < base.value)
+        return -EINVAL;
+    for (uint64_t at = base.value; at < end;) {
+        const size_t i = extent_after(pool, at);
+        const bool known = i < pool->count && pool->extents[i].start <= at;
+
+        if (!known || !is_free_or_dirty(&pool->extents[i])) {
+            *obstacle = (struct frame_obstacle){
+                HPA(at),
+                known ? pool->extents[i].owner : (uint16_t)FRAME_OWNER_NONE,
+            };
+            return -EBUSY;
+        }
+        dirty |= pool->extents[i].owner == FRAME_OWNER_DIRTY;
+        at = pool->extents[i].end;
+    }
+    return dirty ? -EAGAIN : pool_assign(pool, base.value, end, owner);
 }
 
 /*
@@ -227,15 +288,30 @@ static bool choose_piece(const struct frame_pool *pool, uint64_t size, uint64_t 
     return false;
 }
 
+/* How many frames `owner` has at or above FRAME_LOW_MEMORY. */
+static uint64_t total_above_low(const struct frame_pool *pool, uint16_t owner)
+{
+    uint64_t frames = 0;
+
+    for (size_t i = extent_after(pool, FRAME_LOW_MEMORY); i < pool->count; i++)
+        if (pool->extents[i].owner == owner)
+            frames += (pool->extents[i].end - max_u64(pool->extents[i].start, FRAME_LOW_MEMORY)) / PAGE_SIZE;
+    return frames;
+}
+
 int frame_allocate_partition(struct frame_pool *pool, uint16_t owner, uint64_t frames,
                              struct frame_piece *pieces, size_t most, size_t *count)
 {
     static const uint8_t shifts[] = {PAGE_SHIFT_1G, PAGE_SHIFT_2M, PAGE_SHIFT};
+    const uint64_t available = total_above_low(pool, FRAME_OWNER_FREE);
+    const uint64_t dirty = total_above_low(pool, FRAME_OWNER_DIRTY);
     size_t n = 0;
     int error;
 
     if (owner < FRAME_OWNER_PARTITION || frames == 0 || frames > UINT64_MAX / PAGE_SIZE)
         return -EINVAL;
+    if (available < frames)
+        return available + dirty < frames ? -ENOMEM : -EAGAIN;
     for (uint64_t left = frames * PAGE_SIZE; left > 0; left -= pieces[n++].size) {
         bool found = false;
 
@@ -244,9 +320,7 @@ int frame_allocate_partition(struct frame_pool *pool, uint16_t owner, uint64_t f
             goto give_back;
         for (size_t i = 0; i < ARRAY_SIZE(shifts) && !found; i++)
             found = left >= BIT(shifts[i]) && choose_piece(pool, left, BIT(shifts[i]), &pieces[n]);
-        error = -ENOMEM;
-        if (!found)
-            goto give_back;
+        invariant(found);
         error = pool_assign(pool, pieces[n].base.value, pieces[n].base.value + pieces[n].size, owner);
         if (error != 0)
             goto give_back;
@@ -261,7 +335,7 @@ give_back:
             pool_assign(pool, pieces[n].base.value, pieces[n].base.value + pieces[n].size, FRAME_OWNER_FREE);
         invariant(failed == 0);
     }
-    return error;
+    return dirty > 0 ? -EAGAIN : error;
 }
 
 int frame_release(struct frame_pool *pool, hpa_t base, uint64_t size, uint16_t owner)
@@ -370,4 +444,64 @@ uint64_t frame_largest_free(const struct frame_pool *pool)
             largest = max_u64(largest, (part.end - part.start) / PAGE_SIZE);
     }
     return largest;
+}
+
+bool frame_free_range(const struct frame_pool *pool, size_t n, hpa_t *base, uint64_t *size)
+{
+    for (size_t i = 0; i < pool->count; i++) {
+        if (!is_free_or_dirty(&pool->extents[i]))
+            continue;
+        const struct frame_extent run = usable_run(pool, &i);
+        if (n-- == 0) {
+            *base = HPA(run.start);
+            *size = run.end - run.start;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *frame_free_text(const struct frame_pool *pool, char *text, size_t size)
+{
+    static const char more[] = ", ...";
+    char range[48];
+    size_t used = 0;
+    hpa_t base;
+    uint64_t bytes;
+
+    format_text(text, size, "none");
+    for (size_t n = 0; frame_free_range(pool, n, &base, &bytes); n++) {
+        hpa_t next_base;
+        uint64_t next_bytes;
+        const bool last = !frame_free_range(pool, n + 1, &next_base, &next_bytes);
+        const size_t length =
+            (size_t)format_text(range, sizeof(range), "%s0x%llx to 0x%llx", n == 0 ? "" : ", ",
+                                (unsigned long long)base.value, (unsigned long long)(base.value + bytes - 1));
+
+        /* Unless it is the last, room for the mark must be left behind it. */
+        if (used + length + (last ? 1 : sizeof(more)) > size) {
+            format_text(text + used, size - used, "%s", n == 0 ? more + 2 : more);
+            break;
+        }
+        memcpy(text + used, range, length + 1);
+        used += length;
+    }
+    return text;
+}
+
+const char *frame_owner_text(uint16_t owner)
+{
+    static const char *const texts[] = {
+        [FRAME_OWNER_NONE] = "no memory",
+        [FRAME_OWNER_FREE] = "free",
+        [FRAME_OWNER_DIRTY] = "to be cleared",
+        [FRAME_OWNER_DEVICE] = "the firmware or a device",
+        [FRAME_OWNER_UMBRA] = "Umbra",
+        [FRAME_OWNER_MODULE] = "a boot module",
+        [FRAME_OWNER_SHARED] = "a shared region",
+    };
+
+    if (owner >= FRAME_OWNER_PARTITION)
+        return "a partition";
+    return texts[min_u64(owner, FRAME_OWNER_SHARED)];
 }

@@ -6,14 +6,20 @@
  * amount of memory.
  *
  * The life of a frame: free → owned (by Umbra or a partition) → dirty (released) → scrubbed, free again.
- * Nobody is ever given a frame that still holds what another owner wrote.
+ * Nobody is ever given a frame that still holds what another owner wrote. What is free may still hold what
+ * was there before Umbra started: whoever must not see that clears it.
+ *
+ * Who gets -EAGAIN from here wants what is there but dirty: after frame_scrub_step it comes free.
  *
  * A pool is changed by one processor at a time; its owner sees to that. Nothing here is called on the exit
  * path.
  */
 #include "lib/types.h"
 
-/* Owners. A partition's is FRAME_OWNER_PARTITION + its number. */
+#define FRAME_SHARED_MAX 64 /* regions that partitions share, of the machine */
+
+/* Owners. A shared region's is FRAME_OWNER_SHARED + its number, a partition's FRAME_OWNER_PARTITION + its
+ * number. */
 enum frame_owner {
     FRAME_OWNER_NONE,   /* no memory known there: the gaps between extents */
     FRAME_OWNER_FREE,   /* memory that anybody may be given */
@@ -21,7 +27,8 @@ enum frame_owner {
     FRAME_OWNER_DEVICE, /* not memory: firmware, device registers, bad memory */
     FRAME_OWNER_UMBRA,  /* image, stacks, tables */
     FRAME_OWNER_MODULE, /* what the boot loader left for Umbra */
-    FRAME_OWNER_PARTITION,
+    FRAME_OWNER_SHARED,
+    FRAME_OWNER_PARTITION = FRAME_OWNER_SHARED + FRAME_SHARED_MAX,
 };
 
 /* As `below`: anywhere. */
@@ -48,6 +55,12 @@ struct frame_pool {
     void (*zero)(hpa_t base, uint64_t size); /* clears memory that is being scrubbed */
     uint64_t scrub_start;                    /* of the extent that is being scrubbed; */
     uint64_t scrub_next;                     /* from scrub_start to here it is done */
+};
+
+/* What stands in the way of frame_allocate_at. */
+struct frame_obstacle {
+    hpa_t frame;    /* the first frame that cannot be had */
+    uint16_t owner; /* FRAME_OWNER_NONE: there is no memory */
 };
 
 /* A piece of memory that frame_allocate_partition handed out. */
@@ -82,8 +95,8 @@ int frame_claim(struct frame_pool *pool, hpa_t base, uint64_t size, uint16_t own
  * Gives `owner` a run of `frames` free frames, aligned to 1 << alignment_shift bytes (a shift below
  * PAGE_SHIFT means PAGE_SHIFT) and wholly below `below`: the lowest that there is. Memory below
  * FRAME_LOW_MEMORY is given only if `below` is no higher than that. The frames are not cleared: free memory
- * may hold what was there before Umbra started. -EINVAL: no frames, or an owner that cannot own. -ENOMEM: no
- * such run. -ENOSPC: extents have run out.
+ * may hold what was there before Umbra started. -EINVAL: no frames, or an owner that cannot own. -EAGAIN: no
+ * such run, but there is one with dirty frames in it. -ENOMEM: no such run. -ENOSPC: extents have run out.
  */
 int frame_allocate(struct frame_pool *pool, uint16_t owner, uint64_t frames, unsigned alignment_shift,
                    hpa_t below, hpa_t *base) __must_check;
@@ -93,11 +106,21 @@ int frame_allocate(struct frame_pool *pool, uint16_t owner, uint64_t frames, uns
  * pages can map them: first what can begin at a multiple of 1 GiB, then of 2 MiB, then the rest; never below
  * FRAME_LOW_MEMORY. Writes the pieces to `pieces` (room for `most`) in the order in which they are to be laid
  * out, and their number to *count. All but the last few are multiples of 1 GiB or 2 MiB. Not cleared, as
- * above. All or nothing: -EINVAL; -ENOMEM: not so much is free; -ENOSPC: more than `most` pieces needed, or
- * extents have run out.
+ * above. All or nothing: -EINVAL; -ENOMEM: not so much is there; -EAGAIN: part of it is dirty, or it is free
+ * in too many pieces while other memory is dirty; -ENOSPC: more than `most` pieces needed, or extents have
+ * run out.
  */
 int frame_allocate_partition(struct frame_pool *pool, uint16_t owner, uint64_t frames,
                              struct frame_piece *pieces, size_t most, size_t *count) __must_check;
+
+/*
+ * Gives `owner` these very frames, [base, base + size), wherever they are. Not cleared, as above. -EINVAL:
+ * not whole frames, none, wrapping, or an owner that cannot own; -EBUSY: one of them is neither free nor
+ * dirty, and *obstacle (not NULL) says which is the first; -EAGAIN: some are dirty; -ENOSPC: extents have run
+ * out. On errors nothing changed.
+ */
+int frame_allocate_at(struct frame_pool *pool, uint16_t owner, hpa_t base, uint64_t size,
+                      struct frame_obstacle *obstacle) __must_check;
 
 /*
  * Takes the frames [base, base + size) back from `owner`; they become dirty. -EINVAL: not whole frames, or an
@@ -129,3 +152,18 @@ uint64_t frame_total(const struct frame_pool *pool, uint16_t owner);
 
 /* The longest run of free frames at or above FRAME_LOW_MEMORY. */
 uint64_t frame_largest_free(const struct frame_pool *pool);
+
+/*
+ * The range number `n`, from 0, in which all frames are free or dirty, in the order of addresses; false if
+ * there are no more than `n`. What a frame_allocate_at within it can refuse is a matter of scrubbing alone.
+ */
+bool frame_free_range(const struct frame_pool *pool, size_t n, hpa_t *base, uint64_t *size);
+
+/*
+ * Lists these ranges in `text` (`size` bytes, at least 8; always terminated), as in "0x1000 to 0x9ffff,
+ * 0x100000 to 0x3ffffff"; ranges that do not fit become ", ...", and no range at all "none". Returns `text`.
+ */
+const char *frame_free_text(const struct frame_pool *pool, char *text, size_t size);
+
+/* Who `owner` is, for a message: "Umbra", "a device", "a partition" and the like. */
+const char *frame_owner_text(uint16_t owner);

@@ -25,10 +25,11 @@ static size_t region_above(const struct p2m *p2m, uint64_t address)
 }
 
 /* True if `b` goes on where `a` ends, in both spaces and in kind, so that one region can say both. */
-static bool continues(const struct p2m_region *a, const struct p2m_region *b)
+static bool continues(const struct p2m *p2m, const struct p2m_region *a, const struct p2m_region *b)
 {
     return a->gpa.value + a->size == b->gpa.value && a->hpa.value + a->size == b->hpa.value &&
-           a->rights == b->rights && a->memory_type == b->memory_type;
+           a->rights == b->rights && a->memory_type == b->memory_type &&
+           frame_owner_of(p2m->pool, a->hpa) == frame_owner_of(p2m->pool, b->hpa);
 }
 
 static bool region_is_valid(const struct p2m_region *region)
@@ -50,7 +51,8 @@ static bool region_is_valid(const struct p2m_region *region)
            (region->rights & PAGING_READ) != 0;
 }
 
-int p2m_add(struct p2m *p2m, const struct p2m_region *region)
+/* Adds `region`, all of whose frames are to be `owner`'s. */
+static int add(struct p2m *p2m, const struct p2m_region *region, uint16_t owner)
 {
     struct p2m_region *regions = p2m->regions;
     struct p2m_region added = *region;
@@ -65,11 +67,11 @@ int p2m_add(struct p2m *p2m, const struct p2m_region *region)
         return -EEXIST;
     if (at < p2m->count && region->gpa.value + region->size > regions[at].gpa.value)
         return -EEXIST;
-    if (!frame_is_owned(p2m->pool, region->hpa, region->size, p2m->owner))
+    if (!frame_is_owned(p2m->pool, region->hpa, region->size, owner))
         return -EPERM;
 
-    joins_previous = at > 0 && continues(&regions[at - 1], region);
-    joins_next = at < p2m->count && continues(region, &regions[at]);
+    joins_previous = at > 0 && continues(p2m, &regions[at - 1], region);
+    joins_next = at < p2m->count && continues(p2m, region, &regions[at]);
     if (!joins_previous && !joins_next && p2m->count == p2m->capacity)
         return -ENOSPC;
 
@@ -86,6 +88,26 @@ int p2m_add(struct p2m *p2m, const struct p2m_region *region)
     regions[first] = added;
     p2m->count = p2m->count + 1 - (after - first);
     return 0;
+}
+
+int p2m_add(struct p2m *p2m, const struct p2m_region *region)
+{
+    return add(p2m, region, p2m->owner);
+}
+
+static bool is_shared(uint16_t owner)
+{
+    return owner >= FRAME_OWNER_SHARED && owner < FRAME_OWNER_PARTITION;
+}
+
+int p2m_add_shared(struct p2m *p2m, const struct p2m_region *region, uint16_t owner)
+{
+    return is_shared(owner) ? add(p2m, region, owner) : -EINVAL;
+}
+
+bool p2m_region_is_shared(const struct p2m *p2m, const struct p2m_region *region)
+{
+    return is_shared(frame_owner_of(p2m->pool, region->hpa));
 }
 
 const struct p2m_region *p2m_find(const struct p2m *p2m, gpa_t gpa)

@@ -2,7 +2,8 @@
 #pragma once
 /*
  * A partition's map from guest-physical to host-physical addresses. It is fixed once the partition is built,
- * so all processors read it without a lock. It maps no frame that the partition does not own.
+ * so all processors read it without a lock. It maps no frame that the partition does not own, but for the
+ * shared regions that were added as such.
  */
 #include "lib/types.h"
 #include "mm/frame.h"
@@ -40,6 +41,18 @@ void p2m_init(struct p2m *p2m, struct p2m_region *regions, size_t capacity, cons
  * regions have run out. On errors nothing changed.
  */
 int p2m_add(struct p2m *p2m, const struct p2m_region *region) __must_check;
+
+/*
+ * Adds a region of the frames that `owner` has, which is a shared region's (FRAME_OWNER_SHARED + number).
+ * Errors as above, and -EINVAL for another kind of owner; -EPERM: a frame is not `owner`'s.
+ */
+int p2m_add_shared(struct p2m *p2m, const struct p2m_region *region, uint16_t owner) __must_check;
+
+/*
+ * Whether others see the memory of `region` as well: it is not the partition's to clear or to load into.
+ * Where the pool may be read.
+ */
+bool p2m_region_is_shared(const struct p2m *p2m, const struct p2m_region *region);
 
 /* The region that holds `gpa`, or NULL: no memory there. Any context. */
 const struct p2m_region *p2m_find(const struct p2m *p2m, gpa_t gpa);

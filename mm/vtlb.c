@@ -184,6 +184,18 @@ static void fill(struct vtlb_context *context, uint64_t address, struct translat
     vtlb->statistics.fills[level - 1]++;
 }
 
+/* Whether the context's extra page answers for `access` to `address`, where no memory is; if so, how. */
+static bool find_extra(const struct vtlb_context *context, uint64_t address, unsigned access,
+                       struct translation *translation)
+{
+    if (!context->has_extra || align_down(address, PAGE_SIZE) != context->extra_address ||
+        (access & PAGING_RIGHTS & ~(unsigned)context->extra.rights) != 0)
+        return false;
+    *translation = context->extra;
+    translation->address |= address & (PAGE_SIZE - 1);
+    return true;
+}
+
 enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsigned access,
                             struct vtlb_result *result)
 {
@@ -199,6 +211,11 @@ enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsi
         statistics->guest_faults++;
         return VTLB_GUEST_FAULT;
     case STAGE_NO_MEMORY:
+        if (find_extra(context, address, access, &result->translation)) {
+            statistics->filled++;
+            fill(context, address, &result->translation);
+            return VTLB_FILLED;
+        }
         statistics->no_memory++;
         return VTLB_NO_MEMORY;
     case STAGE_AGAIN:
@@ -270,4 +287,22 @@ void vtlb_flush_range(struct vtlb_context *context, uint64_t address, uint64_t s
         vtlb_flush(context, cause);
     else
         account_flush(context, cause, drop_range(context, context->root, first, last));
+}
+
+/* ---- The extra page ---- */
+
+void vtlb_insert(struct vtlb_context *context, uint64_t address, const struct translation *translation)
+{
+    vtlb_remove(context);
+    context->has_extra = true;
+    context->extra_address = align_down(address, PAGE_SIZE);
+    context->extra = *translation;
+}
+
+void vtlb_remove(struct vtlb_context *context)
+{
+    if (!context->has_extra)
+        return;
+    context->has_extra = false;
+    vtlb_flush_range(context, context->extra_address, PAGE_SIZE, VTLB_FLUSH_P2M);
 }

@@ -99,6 +99,9 @@ struct vtlb_context {
     uint64_t leaves;                /* entries that map a page */
     uint64_t last_miss;  /* number of the last miss: who missed least recently is reclaimed first */
     uint64_t generation; /* see vtlb_generation */
+    bool has_extra;      /* a page beyond the chain: see vtlb_insert */
+    uint64_t extra_address;
+    struct translation extra;
 };
 
 /* The least quota: a root and one path below it. */
@@ -168,6 +171,16 @@ void vtlb_flush(struct vtlb_context *context, enum vtlb_flush_cause cause);
  */
 void vtlb_flush_range(struct vtlb_context *context, uint64_t address, uint64_t size,
                       enum vtlb_flush_cause cause);
+
+/*
+ * Has the context, from its next miss there on, map the 4 KiB at `address` as `translation` says (page_shift:
+ * 12) wherever the chain says that no memory is there: a page of the partition's that is not in its p2m, such
+ * as an APIC-access page. It survives flushes. A context has one such page at most: another takes its place.
+ */
+void vtlb_insert(struct vtlb_context *context, uint64_t address, const struct translation *translation);
+
+/* Takes that page away again, if there is one. Exit path. */
+void vtlb_remove(struct vtlb_context *context);
 
 /* Clears at most `budget` dropped pages ahead of need. Returns how many it cleared. Housekeeping. */
 uint32_t vtlb_clean(struct vtlb *vtlb, uint32_t budget);

@@ -34,17 +34,22 @@ static const char *audit_leaf(const struct audit *audit, unsigned level, uint64_
     const uint64_t size = BIT(target->level[level].shift);
     const uint64_t leaf = entry & target->address;
     const bool leaf_aligned = is_aligned(leaf, size);
-    const bool leaf_owned = frame_is_owned(p2m->pool, HPA(leaf), size, p2m->owner);
     const bool leaf_apart_from_quota =
         leaf + size <= vtlb->base.value || leaf >= vtlb->base.value + vtlb->pages * PAGE_SIZE;
+    bool leaf_owned = frame_is_owned(p2m->pool, HPA(leaf), size, p2m->owner);
     bool leaf_within_region = false;
 
     for (size_t i = 0; i < p2m->count; i++) {
         const struct p2m_region *region = &p2m->regions[i];
         if (leaf >= region->hpa.value && leaf + size <= region->hpa.value + region->size &&
-            leaf_within_rights(target, entry, region->rights | PAGING_USER))
+            leaf_within_rights(target, entry, region->rights | PAGING_USER)) {
             leaf_within_region = true;
+            leaf_owned |= p2m_region_is_shared(p2m, region) &&
+                          frame_is_owned(p2m->pool, HPA(leaf), size, frame_owner_of(p2m->pool, region->hpa));
+        }
     }
+    if (audit->context->has_extra && size == PAGE_SIZE && leaf == audit->context->extra.address)
+        leaf_within_region = leaf_within_rights(target, entry, audit->context->extra.rights | PAGING_USER);
     CHECK(leaf_aligned);
     CHECK(leaf_owned);
     CHECK(leaf_apart_from_quota);

@@ -11,6 +11,7 @@
  *   PREFERRED  1 where the processor can, else Umbra does without
  *   DEMANDED   1 when the demands say so (struct vmx_demands)
  *   RUNTIME    0 at first, toggled while the guest runs; without it Umbra does not run
+ *   BY_MODE    0 at first; where the processor can, follows the mode of the local APIC (vmx/apicv.h)
  *   NEVER      always 0
  */
 // clang-format off
@@ -19,7 +20,7 @@
     X(PIN, 3, NMI_EXITING, "NMI exiting", REQUIRED, "NMIs are Umbra's")                                      \
     X(PIN, 5, VIRTUAL_NMIS, "virtual NMIs", REQUIRED, "a guest has its own blocking, and a window")          \
     X(PIN, 6, PREEMPTION_TIMER, "VMX-preemption timer", PREFERRED, "else the local APIC timer ends a slice") \
-    X(PIN, 7, POSTED_INTERRUPTS, "posted interrupts", NEVER, "no interrupt is posted")                       \
+    X(PIN, 7, POSTED_INTERRUPTS, "posted interrupts", BY_MODE, "with virtual-interrupt delivery")             \
     X(PRIMARY, 2, INTERRUPT_WINDOW_EXITING, "interrupt-window exiting", RUNTIME, "an interrupt waits")       \
     X(PRIMARY, 3, TSC_OFFSETTING, "TSC offsetting", REQUIRED, "a partition's time starts at 0")              \
     X(PRIMARY, 7, HLT_EXITING, "HLT exiting", REQUIRED, "a halted vCPU gives its processor back")            \
@@ -42,16 +43,16 @@
     X(PRIMARY, 29, MONITOR_EXITING, "MONITOR exiting", REQUIRED, "not offered: #UD")                         \
     X(PRIMARY, 30, PAUSE_EXITING, "PAUSE exiting", NEVER, "only loops of it are of interest")                \
     X(PRIMARY, 31, SECONDARY_CONTROLS, "activate secondary controls", REQUIRED, "EPT stands there")          \
-    X(SECONDARY, 0, VIRTUALIZE_APIC_ACCESSES, "virtualize APIC accesses", DEMANDED, "for a virtual APIC")    \
+    X(SECONDARY, 0, VIRTUALIZE_APIC_ACCESSES, "virtualize APIC accesses", BY_MODE, "while in xAPIC mode")    \
     X(SECONDARY, 1, EPT, "enable EPT", REQUIRED, "shadow paging is not built yet")                           \
     X(SECONDARY, 2, DESCRIPTOR_TABLE_EXITING, "descriptor-table exiting", NEVER, "the guest's own")          \
     X(SECONDARY, 3, RDTSCP, "enable RDTSCP", PREFERRED, "RDTSCP and RDPID, offered where obtained")          \
-    X(SECONDARY, 4, VIRTUALIZE_X2APIC, "virtualize x2APIC mode", DEMANDED, "likewise")                       \
+    X(SECONDARY, 4, VIRTUALIZE_X2APIC, "virtualize x2APIC mode", BY_MODE, "while in x2APIC mode")            \
     X(SECONDARY, 5, VPID, "enable VPID", PREFERRED, "else each transition flushes the TLB")                  \
     X(SECONDARY, 6, WBINVD_EXITING, "WBINVD exiting", PREFERRED, "guest memory is coherent")                 \
     X(SECONDARY, 7, UNRESTRICTED_GUEST, "unrestricted guest", REQUIRED, "for guests without paging")         \
-    X(SECONDARY, 8, APIC_REGISTER_VIRTUALIZATION, "APIC-register virtualization", DEMANDED, "likewise")      \
-    X(SECONDARY, 9, VIRTUAL_INTERRUPT_DELIVERY, "virtual-interrupt delivery", DEMANDED, "likewise")          \
+    X(SECONDARY, 8, APIC_REGISTER_VIRTUALIZATION, "APIC-register virtualization", BY_MODE, "in both")        \
+    X(SECONDARY, 9, VIRTUAL_INTERRUPT_DELIVERY, "virtual-interrupt delivery", BY_MODE, "in both")            \
     X(SECONDARY, 10, PAUSE_LOOP_EXITING, "PAUSE-loop exiting", DEMANDED, "when vCPUs share a processor")     \
     X(SECONDARY, 11, RDRAND_EXITING, "RDRAND exiting", NEVER, "random numbers are nobody's")                 \
     X(SECONDARY, 12, INVPCID, "enable INVPCID", PREFERRED, "offered where obtained")                         \

@@ -21,15 +21,13 @@
 #define HOST_RSP 0x80 /* struct vcpu: host_rsp, what VMCS_HOST_RSP holds */
 
 #define VMCS_HOST_RSP 0x6c14
+#define SELECTOR_DATA 0x10 /* arch/x86/descriptor.h */
 
-    .text
 /*
- * unsigned vcpu_enter(struct vcpu *vcpu, bool launched)
- * RDI: the vCPU, whose VMCS is current; ESI: 0 for VMLAUNCH, else VMRESUME. Interrupts off.
- * EAX: 0 after a VM exit (the guest's registers are saved), 1 VMfailInvalid, 2 VMfailValid.
+ * The body of vcpu_enter. With `clearing`, the last instruction before the entry is a VERW, which clears the buffers
+ * that data of Umbra could be sampled from (SDM vol. 2, VERR/VERW, and MD_CLEAR); it leaves CF as it is.
  */
-    .globl vcpu_enter, vcpu_exit
-vcpu_enter:
+.macro ENTER clearing
     pushq %rbp
     pushq %rbx
     pushq %r12
@@ -42,7 +40,7 @@ vcpu_enter:
     movq %rsp, HOST_RSP(%rdi)
     movl $VMCS_HOST_RSP, %eax
     vmwrite %rsp, %rax
-1:  testl %esi, %esi
+1:  cmpl $1, %esi /* CF: not launched */
     movq RAX(%rdi), %rax
     movq RCX(%rdi), %rcx
     movq RDX(%rdi), %rdx
@@ -58,18 +56,69 @@ vcpu_enter:
     movq R14(%rdi), %r14
     movq R15(%rdi), %r15
     movq RDI(%rdi), %rdi
-    jnz 2f
+    .if \clearing
+    verw data_selector(%rip)
+    .endif
+    jnc 2f
     vmlaunch
-    jmp 3f
+    jmp entry_failed
 2:  vmresume
-3:  /* No entry was made: CF says VMfailInvalid, else VMfailValid. */
+    jmp entry_failed
+.endm
+
+    .section .rodata
+    .balign 2
+data_selector:
+    .word SELECTOR_DATA
+
+    .text
+/*
+ * unsigned vcpu_enter(struct vcpu *vcpu, bool launched)
+ * RDI: the vCPU, whose VMCS is current; ESI: 0 for VMLAUNCH, else VMRESUME. Interrupts off.
+ * EAX: 0 after a VM exit (the guest's registers are saved), 1 VMfailInvalid, 2 VMfailValid.
+ * vcpu_enter_clearing: the same for processors whose buffers leak.
+ */
+    .globl vcpu_enter, vcpu_enter_clearing
+vcpu_enter:
+    ENTER clearing=0
+
+vcpu_enter_clearing:
+    ENTER clearing=1
+
+entry_failed:
+    /* No entry was made: CF says VMfailInvalid, else VMfailValid. */
     movl $2, %eax
     movl $1, %ecx
     cmovcl %ecx, %eax
     popq %rdi
     jmp 4f
 
+/* 32 calls without a return: as many as a return stack holds. RSP is what it was, RFLAGS are not. */
+.macro FILL_RETURN_STACK
+    .rept 32
+    call 1f
+    int3
+1:
+    .endr
+    addq $32 * 8, %rsp
+    lfence
+.endm
+
+/* void vcpu_fill_return_stack(void) */
+    .globl vcpu_fill_return_stack
+vcpu_fill_return_stack:
+    FILL_RETURN_STACK
+    ret
+
+/* vcpu_exit, where the return stack would keep what the guest has called. */
+    .globl vcpu_exit_filling
+    .balign 16
+vcpu_exit_filling:
+    FILL_RETURN_STACK
+    jmp vcpu_exit
+
 /* The host RIP of every VMCS: RSP is as it was at the entry, so the vCPU is on top of the stack. */
+    .globl vcpu_exit
     .balign 16
 vcpu_exit:
     pushq %rdi

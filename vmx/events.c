@@ -3,6 +3,7 @@
 
 #include "arch/x86/exception.h"
 #include "arch/x86/registers.h"
+#include "vmx/apicv.h"
 
 /* Of the pending debug exceptions: a single step, or an enabled breakpoint. */
 #define PENDING_DEBUG_TRAPS (X86_DR6_BS | BIT(12))
@@ -140,6 +141,14 @@ static int interrupt_pending(struct vcpu *vcpu)
     return vcpu->interrupt_ops->pending(vcpu->interrupt_context);
 }
 
+/* The same, but only what has to be injected: -1 for a vector that the processor delivers by itself. */
+static int interrupt_to_inject(struct vcpu *vcpu, bool delivers)
+{
+    int vector = interrupt_pending(vcpu);
+
+    return delivers && vector < VCPU_INTERRUPT_EXTERNAL && vcpu->deferred_interrupt < 0 ? -1 : vector;
+}
+
 static int interrupt_take(struct vcpu *vcpu)
 {
     int vector = vcpu->deferred_interrupt;
@@ -166,6 +175,8 @@ static bool nmi_allowed(uint64_t blocking)
 void vcpu_events_decide(struct vcpu *vcpu)
 {
     uint64_t windows = 0;
+    const bool delivers = apicv_delivers(vcpu);
+    int pending = interrupt_to_inject(vcpu, delivers);
 
     vcpu->events_changed = false;
 
@@ -174,10 +185,11 @@ void vcpu_events_decide(struct vcpu *vcpu)
         vcpu->nmi_pending = false;
         set_injection(vcpu, EVENT_VALID | VCPU_EVENT_NMI << 8 | X86_VECTOR_NMI, 0, 0);
     }
-    if (vcpu->injection == 0 && interrupt_allowed(vcpu, blocking) && interrupt_pending(vcpu) >= 0) {
+    if (vcpu->injection == 0 && pending >= 0 && interrupt_allowed(vcpu, blocking)) {
         int vector = interrupt_take(vcpu);
         if (vector >= 0)
             set_injection(vcpu, EVENT_VALID | VCPU_EVENT_EXTERNAL_INTERRUPT << 8 | (unsigned)vector, 0, 0);
+        pending = interrupt_to_inject(vcpu, delivers);
     }
     if (vcpu->injection != 0)
         inject(vcpu);
@@ -191,10 +203,12 @@ void vcpu_events_decide(struct vcpu *vcpu)
     } else if (vcpu->nmi_pending) {
         windows |= VMX_PRIMARY_NMI_WINDOW_EXITING;
     }
-    if (interrupt_pending(vcpu) >= 0)
+    if (pending >= 0)
         windows |= VMX_PRIMARY_INTERRUPT_WINDOW_EXITING;
     set_windows(vcpu, windows);
-    if (vmx_controls_have(&vcpu->controls, VMX_WORD_PRIMARY, VMX_PRIMARY_TPR_SHADOW))
+    if (delivers)
+        apicv_before_entry(vcpu);
+    else if (vmx_controls_have(&vcpu->controls, VMX_WORD_PRIMARY, VMX_PRIMARY_TPR_SHADOW))
         vcpu_write(vcpu, VMCS_TPR_THRESHOLD, vcpu->interrupt_ops->tpr_threshold(vcpu->interrupt_context));
 }
 

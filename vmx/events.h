@@ -19,6 +19,12 @@ enum vcpu_event_type {
     VCPU_EVENT_OTHER = 7,
 };
 
+/*
+ * What vcpu_interrupt_ops.pending answers for an interrupt that does not come through the local APIC, and has
+ * no vector yet: it is injected also where the processor delivers the local APIC's by itself (vmx/apicv.h).
+ */
+#define VCPU_INTERRUPT_EXTERNAL   256
+
 /* Fields of an interruption information. */
 #define EVENT_VECTOR(information) ((unsigned)(information)&0xff)
 #define EVENT_TYPE(information)   ((unsigned)(information) >> 8 & 7)

@@ -449,6 +449,10 @@ static void build_hypervisor(const struct builder *builder, uint64_t apic_hz)
     for (unsigned i = 1; i < ARRAY_SIZE(image->hypervisor); i++)
         image->hypervisor[i] = image->basic[3];
     put(builder, &image->hypervisor[0], r, COMPUTE_NONE);
+    put(builder, &image->hypervisor[CPUID_HYPERVISOR_CALLS - CPUID_HYPERVISOR_BASE],
+        (struct cpuid_registers){.eax = builder->settings->hypercall_version,
+                                 .ebx = builder->settings->hypercalls},
+        COMPUTE_NONE);
     /* The leaf at which hypervisors by convention tell the rates of TSC and local APIC, in kHz. */
     put(builder, &image->hypervisor[CPUID_HYPERVISOR_LAST - CPUID_HYPERVISOR_BASE],
         (struct cpuid_registers){.eax = (uint32_t)(builder->settings->tsc_hz / 1000),

@@ -8,24 +8,27 @@
 #include "lib/types.h"
 
 /* The leaves that are answered; every other one as the highest basic one (SDM vol. 2, CPUID). */
-#define CPUID_BASIC_LAST      0x16
-#define CPUID_HYPERVISOR_BASE 0x40000000
-#define CPUID_HYPERVISOR_LAST 0x40000010
-#define CPUID_EXTENDED_BASE   0x80000000
-#define CPUID_EXTENDED_LAST   0x80000008
+#define CPUID_BASIC_LAST       0x16
+#define CPUID_HYPERVISOR_BASE  0x40000000
+#define CPUID_HYPERVISOR_CALLS 0x40000001 /* which hypercalls there are (docs/hypercalls.md) */
+#define CPUID_HYPERVISOR_LAST  0x40000010
+#define CPUID_EXTENDED_BASE    0x80000000
+#define CPUID_EXTENDED_LAST    0x80000008
 
 /* EBX, ECX, EDX of leaf 0x40000000. */
-#define CPUID_SIGNATURE       "UmbraUmbraUm"
+#define CPUID_SIGNATURE        "UmbraUmbraUm"
 
 struct cpuid_settings {
     unsigned vcpus;  /* 1 or more; APIC ids are 0 to vcpus - 1 */
     uint64_t tsc_hz; /* ticks of the partition's TSC a second */
     uint64_t
         apic_hz; /* the local APIC timer's input clock, told as the core crystal clock; 0: cpuid_crystal_hz */
-    uint64_t xcr0; /* state components that may be offered, of those that the processor has */
-    bool rdtscp;   /* the control "enable RDTSCP" was obtained */
-    bool invpcid;  /* likewise "enable INVPCID" */
-    bool xsaves;   /* likewise "enable XSAVES/XRSTORS" */
+    uint64_t xcr0;              /* state components that may be offered, of those that the processor has */
+    bool rdtscp;                /* the control "enable RDTSCP" was obtained */
+    bool invpcid;               /* likewise "enable INVPCID" */
+    bool xsaves;                /* likewise "enable XSAVES/XRSTORS" */
+    uint32_t hypercall_version; /* what leaf 40000001H tells: the interface's version, */
+    uint32_t hypercalls;        /* and bit n for each number that is there */
 };
 
 /* The state of a vCPU that some leaves depend on. */

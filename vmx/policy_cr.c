@@ -331,10 +331,3 @@ void policy_register_demand(const struct register_policy *policy, struct vmx_dem
     if (policy->tpr == POLICY_INTERCEPT)
         *primary |= VMX_PRIMARY_CR8_LOAD_EXITING | VMX_PRIMARY_CR8_STORE_EXITING;
 }
-
-unsigned policy_tpr_threshold(enum policy policy, uint8_t tpr, int vector)
-{
-    if (policy != POLICY_SHADOWING || vector < 0 || vector >> 4 > tpr >> 4)
-        return 0;
-    return (unsigned)vector >> 4;
-}

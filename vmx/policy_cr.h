@@ -167,10 +167,3 @@ uint64_t policy_cr0_clts(uint64_t cr0);
 
 /* Adds the controls that the policies of CR3 and TPR ask for. */
 void policy_register_demand(const struct register_policy *policy, struct vmx_demands *demands);
-
-/*
- * The TPR threshold for the next entry: under POLICY_SHADOWING the priority class of the highest pending
- * interrupt `vector` (negative: none) when the TPR `tpr` (bits 7:0 of the register) holds it back, so that
- * lowering the TPR exits; else 0.
- */
-unsigned policy_tpr_threshold(enum policy policy, uint8_t tpr, int vector);

@@ -220,3 +220,42 @@ void policy_msr_bitmap(void *bitmap, uint32_t features)
         }
     }
 }
+
+/*
+ * x2APIC registers that the processor virtualises: reads of all that do not have to be computed, and the
+ * three writes that it completes by itself. The others must exit: it would make them on its own APIC.
+ */
+static const struct {
+    uint16_t first, last;
+    bool read, write;
+    bool tpr; /* also without APIC-register virtualization and virtual-interrupt delivery */
+} x2apic_virtual[] = {
+    {0x802, 0x803, true, false, false}, /* ID, version */
+    {0x808, 0x808, true, true, true},   /* TPR */
+    {0x80a, 0x80a, true, false, false}, /* PPR */
+    {0x80b, 0x80b, false, true, false}, /* EOI */
+    {0x80d, 0x80d, true, false, false}, /* LDR */
+    {0x80f, 0x80f, true, false, false}, /* spurious-interrupt vector */
+    {0x810, 0x828, true, false, false}, /* ISR, TMR, IRR, ESR */
+    {0x830, 0x830, true, false, false}, /* ICR */
+    {0x832, 0x838, true, false, false}, /* LVT, initial count */
+    {0x83e, 0x83e, true, false, false}, /* divide configuration */
+    {0x83f, 0x83f, false, true, false}, /* self-IPI */
+};
+
+void policy_msr_bitmap_x2apic(void *bitmap, uint32_t features, bool delivery)
+{
+    uint8_t *bits = bitmap;
+
+    policy_msr_bitmap(bitmap, features);
+    if ((features & BIT(MSR_FEATURE_X2APIC)) == 0)
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(x2apic_virtual); i++) {
+        for (uint32_t msr = x2apic_virtual[i].first; msr <= x2apic_virtual[i].last; msr++) {
+            if (x2apic_virtual[i].read && (delivery || x2apic_virtual[i].tpr))
+                pass(bits + MSR_BITMAP_READ_LOW, msr);
+            if (x2apic_virtual[i].write && (delivery || x2apic_virtual[i].tpr))
+                pass(bits + MSR_BITMAP_WRITE_LOW, msr);
+        }
+    }
+}

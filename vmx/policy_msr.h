@@ -87,6 +87,14 @@ static inline enum policy policy_msr_on_write(const struct msr_policy_row *row, 
 /* Fills the 4 KiB MSR bitmap at `bitmap`: a 0 for every access that is through, a 1 for all others. */
 void policy_msr_bitmap(void *bitmap, uint32_t features);
 
+/*
+ * The same for a vCPU in x2APIC mode whose processor virtualises that mode (SDM vol. 3, "Virtualizing
+ * MSR-Based APIC Accesses"): what the processor does by itself is through as well; `delivery`: with
+ * APIC-register virtualization and virtual-interrupt delivery, else the TPR alone. Never to be used without
+ * the control "virtualize x2APIC mode": the guest would reach the machine's own APIC.
+ */
+void policy_msr_bitmap_x2apic(void *bitmap, uint32_t features, bool delivery);
+
 /* The value of the register `row` after reset, for rows that have one. */
 static inline uint64_t policy_msr_reset_value(const struct msr_policy_row *row)
 {

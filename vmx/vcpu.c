@@ -9,6 +9,7 @@
 #include "lib/errors.h"
 #include "lib/string.h"
 #include "mm/physmap.h"
+#include "vmx/barriers.h"
 #include "vmx/events.h"
 
 /* Segment access rights (SDM vol. 3, "Guest register state"). */
@@ -18,6 +19,9 @@
 #define RIGHTS_LDTR          0x0082
 #define RIGHTS_TSS_32        0x008b
 #define RIGHTS_UNUSABLE      0x10000
+#define RIGHTS_CODE_16       0x009b
+#define RIGHTS_DATA_16       0x0093
+#define LIMIT_16             0xffff
 
 #define EPTP_WALK_4          (3 << 3)
 
@@ -27,7 +31,9 @@
  */
 #define EXCEPTION_BITMAP     (BIT(X86_VECTOR_DB) | BIT(X86_VECTOR_AC) | BIT(X86_VECTOR_MC))
 
-extern const char vcpu_exit[];
+/* PAUSE-loop exiting, in ticks of the TSC: what lies closer together is one loop; how long one may last. */
+#define PAUSE_LOOP_GAP       128
+#define PAUSE_LOOP_WINDOW    8192
 
 /* entry.S relies on these. */
 _Static_assert(offsetof(struct vcpu, registers) == 0, "entry.S: registers come first");
@@ -38,6 +44,7 @@ PERCPU static struct vcpu *loaded;
 static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settings)
 {
     const uint64_t *words = settings->controls->words;
+    const struct vcpu_msr_lists lists = vcpu_state_msr_lists(&vcpu->state);
     const struct {
         struct vmcs_field field;
         uint64_t value;
@@ -46,9 +53,12 @@ static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settin
         {VMCS_PAGE_FAULT_ERROR_MASK, 0},
         {VMCS_PAGE_FAULT_ERROR_MATCH, 0},
         {VMCS_CR3_TARGET_COUNT, 0},
-        {VMCS_EXIT_MSR_STORE_COUNT, 0},
-        {VMCS_EXIT_MSR_LOAD_COUNT, 0},
-        {VMCS_ENTRY_MSR_LOAD_COUNT, 0},
+        {VMCS_EXIT_MSR_STORE_ADDRESS, lists.guest.value},
+        {VMCS_EXIT_MSR_STORE_COUNT, lists.count},
+        {VMCS_ENTRY_MSR_LOAD_ADDRESS, lists.guest.value},
+        {VMCS_ENTRY_MSR_LOAD_COUNT, lists.count},
+        {VMCS_EXIT_MSR_LOAD_ADDRESS, lists.host.value},
+        {VMCS_EXIT_MSR_LOAD_COUNT, lists.count},
         {VMCS_TSC_OFFSET, 0},
     };
 
@@ -64,6 +74,10 @@ static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settin
     vcpu_write(vcpu, VMCS_EPT_POINTER, settings->ept_root.value | EPTP_WALK_4 | MEMORY_TYPE_WB);
     if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
         vcpu_write(vcpu, VMCS_VPID, settings->vpid);
+    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_PAUSE_LOOP_EXITING)) {
+        vcpu_write(vcpu, VMCS_PLE_GAP, PAUSE_LOOP_GAP);
+        vcpu_write(vcpu, VMCS_PLE_WINDOW, PAUSE_LOOP_WINDOW);
+    }
     if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES))
         vcpu_write(vcpu, VMCS_XSS_EXITING_BITMAP, 0);
     if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLS_EXITING))
@@ -100,7 +114,7 @@ static void write_host_state(struct vcpu *vcpu)
     vcpu_write(vcpu, VMCS_HOST_SYSENTER_CS, 0);
     vcpu_write(vcpu, VMCS_HOST_SYSENTER_ESP, 0);
     vcpu_write(vcpu, VMCS_HOST_SYSENTER_EIP, 0);
-    vcpu_write(vcpu, VMCS_HOST_RIP, (uint64_t)vcpu_exit);
+    vcpu_write(vcpu, VMCS_HOST_RIP, vcpu_barriers_way_out(vcpu_state_barriers()));
 }
 
 int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
@@ -109,6 +123,7 @@ int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
 
     *vcpu = (struct vcpu){
         .vmcs = settings->vmcs,
+        .enter = vcpu_barriers_way_in(vcpu_state_barriers()),
         .vpid = settings->vpid,
         .controls = *settings->controls,
         .policy = settings->policy,
@@ -118,6 +133,7 @@ int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
         .preemption_timer_shift = settings->capabilities->misc & VMX_MISC_TIMER_SHIFT,
     };
     vcpu->state.xsave_area = settings->xsave_area;
+    vcpu->state.owner = settings->owner;
     vcpu_state_reset(&vcpu->state);
     vcpu_events_reset(vcpu);
 
@@ -139,54 +155,108 @@ static void write_segment(struct vcpu *vcpu, unsigned segment, uint16_t selector
     vcpu_write(vcpu, vmcs_field_at(VMCS_INDEX_GUEST_ES_ACCESS_RIGHTS + segment), rights);
 }
 
+enum { ES, CS, SS, DS, FS, GS, LDTR, TR };
+
 static void start_segments(struct vcpu *vcpu, const struct vcpu_start *start)
 {
-    enum { ES, CS, SS, DS, FS, GS, LDTR, TR };
-    uint32_t code = start->mode == VCPU_START_LONG_64 ? RIGHTS_CODE_64 : RIGHTS_CODE_32;
+    static const struct {
+        uint32_t code_rights, data_rights, limit;
+    } modes[] = {
+        [VCPU_START_PROTECTED_32] = {RIGHTS_CODE_32, RIGHTS_DATA, UINT32_MAX},
+        [VCPU_START_LONG_64] = {RIGHTS_CODE_64, RIGHTS_DATA, UINT32_MAX},
+        [VCPU_START_REAL] = {RIGHTS_CODE_16, RIGHTS_DATA_16, LIMIT_16},
+    };
+    bool real = start->mode == VCPU_START_REAL;
+    uint32_t limit = modes[start->mode].limit;
 
-    write_segment(vcpu, CS, start->code_selector, 0, UINT32_MAX, code);
+    write_segment(vcpu, CS, start->code_selector, real ? start->code_selector << 4 : 0, limit,
+                  modes[start->mode].code_rights);
     for (unsigned segment = ES; segment <= GS; segment++)
         if (segment != CS)
-            write_segment(vcpu, segment, start->data_selector, 0, UINT32_MAX, RIGHTS_DATA);
-    write_segment(vcpu, LDTR, 0, 0, 0, RIGHTS_LDTR | RIGHTS_UNUSABLE);
-    write_segment(vcpu, TR, 0, 0, UINT16_MAX, RIGHTS_TSS_32);
+            write_segment(vcpu, segment, start->data_selector, 0, limit, modes[start->mode].data_rights);
+    write_segment(vcpu, LDTR, 0, 0, LIMIT_16, real ? RIGHTS_LDTR : RIGHTS_LDTR | RIGHTS_UNUSABLE);
+    write_segment(vcpu, TR, 0, 0, LIMIT_16, RIGHTS_TSS_32);
     vcpu_write(vcpu, VMCS_GUEST_GDTR_BASE, start->gdt_base);
-    vcpu_write(vcpu, VMCS_GUEST_GDTR_LIMIT, start->gdt_limit);
+    vcpu_write(vcpu, VMCS_GUEST_GDTR_LIMIT, real ? LIMIT_16 : start->gdt_limit);
     vcpu_write(vcpu, VMCS_GUEST_IDTR_BASE, 0);
-    vcpu_write(vcpu, VMCS_GUEST_IDTR_LIMIT, UINT16_MAX);
+    vcpu_write(vcpu, VMCS_GUEST_IDTR_LIMIT, LIMIT_16);
 }
 
-void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
+void vcpu_reset(struct vcpu *vcpu)
 {
-    bool is_long = start->mode == VCPU_START_LONG_64;
-    const struct cr_state control = {
-        .cr0 = X86_CR0_PE | X86_CR0_ET | (is_long ? X86_CR0_PG | X86_CR0_NE : 0),
-        .cr3 = start->cr3,
-        .cr4 = is_long ? CR4_RESET_GUEST_LONG : 0,
-        .efer = is_long ? X86_EFER_LME | X86_EFER_LMA : 0,
-    };
     const struct {
         struct vmcs_field field;
         uint64_t value;
     } constants[] = {
-        {VMCS_GUEST_DR7, X86_DR7_RESERVED}, {VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED},
-        {VMCS_GUEST_INTERRUPTIBILITY, 0},   {VMCS_GUEST_ACTIVITY, 0},
-        {VMCS_GUEST_PENDING_DEBUG, 0},      {VMCS_GUEST_DEBUGCTL, 0},
-        {VMCS_GUEST_PAT, PAT_RESET},        {VMCS_GUEST_SYSENTER_CS, 0},
-        {VMCS_GUEST_SYSENTER_ESP, 0},       {VMCS_GUEST_SYSENTER_EIP, 0},
+        {VMCS_GUEST_DEBUGCTL, 0},     {VMCS_GUEST_PAT, PAT_RESET},  {VMCS_GUEST_SYSENTER_CS, 0},
+        {VMCS_GUEST_SYSENTER_ESP, 0}, {VMCS_GUEST_SYSENTER_EIP, 0},
     };
+
+    const struct cr_state control = {.cr0 = X86_CR0_ET | X86_CR0_CD | X86_CR0_NW};
 
     vcpu_state_reset(&vcpu->state);
     vcpu_state_load(&vcpu->state);
+    vcpu_write_control_state(vcpu, &control);
+    for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
+        vcpu_write(vcpu, constants[i].field, constants[i].value);
+}
+
+/* CR0, CR4 and EFER of a start. INIT leaves the caching bits of CR0 as they are. */
+static struct cr_state start_control(struct vcpu *vcpu, const struct vcpu_start *start)
+{
+    switch (start->mode) {
+    case VCPU_START_PROTECTED_32:
+        return (struct cr_state){.cr0 = X86_CR0_PE | X86_CR0_ET};
+    case VCPU_START_LONG_64:
+        return (struct cr_state){
+            .cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_PG | X86_CR0_NE,
+            .cr3 = start->cr3,
+            .cr4 = CR4_RESET_GUEST_LONG,
+            .efer = X86_EFER_LME | X86_EFER_LMA,
+        };
+    default:
+        return (struct cr_state){
+            .cr0 = X86_CR0_ET | (vcpu_read_cr0(vcpu) & (X86_CR0_CD | X86_CR0_NW)),
+        };
+    }
+}
+
+/* Of the state that stays loaded, what an INIT clears. */
+static void clear_debug_state(void)
+{
+    cpu_write_cr2(0);
+    cpu_write_dr0(0);
+    cpu_write_dr1(0);
+    cpu_write_dr2(0);
+    cpu_write_dr3(0);
+    cpu_write_dr6(X86_DR6_INIT);
+}
+
+void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
+{
+    const struct cr_state control = start_control(vcpu, start);
+    const struct {
+        struct vmcs_field field;
+        uint64_t value;
+    } constants[] = {
+        {VMCS_GUEST_DR7, X86_DR7_RESERVED},
+        {VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED},
+        {VMCS_GUEST_INTERRUPTIBILITY, 0},
+        {VMCS_GUEST_ACTIVITY, 0},
+        {VMCS_GUEST_PENDING_DEBUG, 0},
+        /* A failed entry leaves the valid bit of what it was to inject. */
+        {VMCS_ENTRY_INTERRUPTION_INFO, 0},
+    };
+
+    clear_debug_state();
     vcpu_events_reset(vcpu);
     memset(vcpu->registers, 0, sizeof(vcpu->registers));
     vcpu->registers[VCPU_RAX] = start->rax;
     vcpu->registers[VCPU_RBX] = start->rbx;
+    vcpu->registers[VCPU_RDX] = start->rdx;
     vcpu->registers[VCPU_RSI] = start->rsi;
     for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
         vcpu_write(vcpu, constants[i].field, constants[i].value);
-    /* A failed entry leaves the valid bit of what it was to inject. */
-    vcpu_write(vcpu, VMCS_ENTRY_INTERRUPTION_INFO, 0);
     vcpu_write(vcpu, VMCS_GUEST_RIP, start->rip);
     vcpu_write(vcpu, VMCS_GUEST_RSP, start->rsp);
     vcpu_write(vcpu, VMCS_GUEST_CR3, start->cr3);
@@ -195,10 +265,10 @@ void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
     vcpu_flush_linear(vcpu);
 }
 
-void vcpu_load(struct vcpu *vcpu)
+bool vcpu_load(struct vcpu *vcpu)
 {
     if (this_cpu(loaded) == vcpu)
-        return;
+        return false;
     if (this_cpu(loaded) != NULL)
         vcpu_unload(this_cpu(loaded));
     if (!vmx_load(vcpu->vmcs))
@@ -206,6 +276,7 @@ void vcpu_load(struct vcpu *vcpu)
     this_cpu(loaded) = vcpu;
     vcpu_state_load(&vcpu->state);
     write_host_state(vcpu);
+    return true;
 }
 
 void vcpu_unload(struct vcpu *vcpu)
@@ -217,6 +288,27 @@ void vcpu_unload(struct vcpu *vcpu)
     if (!vmx_clear(vcpu->vmcs))
         panic("VMCLEAR of %#lx failed", vcpu->vmcs.value);
     vcpu->launched = false;
+}
+
+void vcpu_unload_current(void)
+{
+    if (this_cpu(loaded) != NULL)
+        vcpu_unload(this_cpu(loaded));
+}
+
+void vcpu_take_snapshot(struct vcpu *vcpu, struct vcpu_snapshot *snapshot)
+{
+    memset(snapshot->known, 0, sizeof(snapshot->known));
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        struct vmcs_field field = vmcs_field_at(i);
+
+        snapshot->values[i] = 0;
+        if (vcpu_try_read(vcpu, field, &snapshot->values[i]))
+            snapshot->known[i / 64] |= BIT(i % 64);
+    }
+    memcpy(snapshot->registers, vcpu->registers, sizeof(snapshot->registers));
+    snapshot->registers[VCPU_RSP] = snapshot->values[VMCS_INDEX_GUEST_RSP];
+    __atomic_store_n(&snapshot->valid, true, __ATOMIC_RELEASE);
 }
 
 void vcpu_read_control_state(struct vcpu *vcpu, struct cr_state *state)

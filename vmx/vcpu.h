@@ -50,6 +50,8 @@ struct vcpu {
     uint64_t registers[VCPU_REGISTERS];
     uint64_t host_rsp;
 
+    unsigned (*enter)(struct vcpu *vcpu,
+                      bool launched); /* the way in that this machine needs (vmx/barriers.h) */
     hpa_t vmcs;
     bool launched;
     uint16_t vpid;
@@ -92,18 +94,21 @@ struct vcpu_settings {
     hpa_t virtual_apic; /* the local APIC's register page */
     hpa_t ept_root;
     uint16_t vpid;    /* not 0, one for each vCPU */
-    void *xsave_area; /* VCPU_XSAVE_AREA_SIZE bytes, 64-byte aligned */
+    void *xsave_area; /* VCPU_XSAVE_AREA_SIZE bytes, a frame of its own */
+    uint64_t owner;   /* whose it is: another number for each partition that ever was; not 0 */
 };
 
-/* The segments a vCPU starts with, flat in each case (boot protocols of Linux and Multiboot). */
+/* The mode a vCPU starts in. Segments are flat in the first two (boot protocols of Linux and Multiboot). */
 enum vcpu_start_mode {
     VCPU_START_PROTECTED_32, /* paging off */
     VCPU_START_LONG_64,      /* 4-level paging by cr3 */
+    VCPU_START_REAL,         /* as after INIT (SDM vol. 3, table "Processor state following INIT"), with CS by
+                                code_selector: where a start-up message sends a processor */
 };
 
 struct vcpu_start {
     enum vcpu_start_mode mode;
-    uint64_t rip, rsp, rax, rbx, rsi, cr3;
+    uint64_t rip, rsp, rax, rbx, rdx, rsi, cr3;
     uint64_t gdt_base;
     uint16_t gdt_limit;
     uint16_t code_selector, data_selector;
@@ -113,14 +118,38 @@ struct vcpu_start {
  */
 int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings) __must_check;
 
-/* Puts the vCPU's registers in the state in which a boot loader hands over. Its VMCS is current. */
+/* As after power-on: everything that vcpu_start does not set. Its VMCS is current. */
+void vcpu_reset(struct vcpu *vcpu);
+
+/*
+ * Puts the vCPU's registers in the state of `start`. What an INIT leaves alone (x87 and vector registers,
+ * XCR0, most MSRs) stays: vcpu_reset comes before for a first start. Its VMCS is current.
+ */
 void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start);
 
-/* Makes the vCPU the one that this processor runs: its VMCS current, its other state in the registers. */
-void vcpu_load(struct vcpu *vcpu);
+/*
+ * Makes the vCPU the one that this processor runs: its VMCS current, its other state in the registers. True
+ * if it was not already.
+ */
+bool vcpu_load(struct vcpu *vcpu);
 
-/* Takes the vCPU off this processor: its state is whole in memory, the VMCS clear. */
+/* Takes the vCPU off this processor: its state is whole in memory, the VMCS clear. Another may load it then.
+ */
 void vcpu_unload(struct vcpu *vcpu);
+
+/* The same for whichever vCPU is on this processor, if any. */
+void vcpu_unload_current(void);
+
+/* A copy of what a vCPU's registers hold, to be looked at on any processor. */
+struct vcpu_snapshot {
+    bool valid;
+    uint64_t registers[VCPU_REGISTERS]; /* RSP too */
+    uint64_t values[VMCS_FIELD_COUNT];
+    uint64_t known[VCPU_FIELD_WORDS]; /* bit n: values[n] could be read */
+};
+
+/* Copies the registers of the vCPU, whose VMCS is current. */
+void vcpu_take_snapshot(struct vcpu *vcpu, struct vcpu_snapshot *snapshot);
 
 /* How an attempt to run the guest ended. */
 enum vcpu_run_result {
@@ -219,9 +248,6 @@ static inline void vcpu_write(struct vcpu *vcpu, struct vmcs_field field, uint64
         vcpu_put(vcpu, field, value);
 }
 
-/* The way in and out, in entry.S: 0 after an exit, else VMfail. From vcpu_run only. */
-unsigned vcpu_enter(struct vcpu *vcpu, bool launched);
-
 /*
  * Enters the guest until its next exit. `timer`, below 2^32, is how many ticks of the TSC the guest may run
  * at most, where there is a VMX-preemption timer. Interrupts off. Exit path.
@@ -232,7 +258,7 @@ static inline enum vcpu_run_result vcpu_run(struct vcpu *vcpu, uint64_t timer)
         unlikely(
             !vmx_write(VMCS_PREEMPTION_TIMER_VALUE.encoding, (timer >> vcpu->preemption_timer_shift) + 1)))
         panic("the VMX-preemption timer takes no value");
-    if (unlikely(vcpu_enter(vcpu, vcpu->launched) != 0))
+    if (unlikely(vcpu->enter(vcpu, vcpu->launched) != 0))
         return VCPU_ENTRY_FAILED;
     vcpu->launched = true;
     vcpu_read_hardware(vcpu, VMCS_EXIT_REASON);

@@ -36,6 +36,10 @@ void cpu_write_dr6(uint64_t value);
 uint64_t cpu_xgetbv(uint32_t index);
 void cpu_xsetbv(uint32_t index, uint64_t value);
 void cpu_clear_ts(void);
+void cpu_xsave(void *area);
+void cpu_xrstor(const void *area);
+void cpu_fxsave(void *area);
+void cpu_fxrstor(const void *area);
 void cpu_handle_nmi(void);
 #else
 static inline struct cpuid_registers cpu_cpuid(uint32_t leaf, uint32_t subleaf)
@@ -123,6 +127,30 @@ static inline void cpu_clear_ts(void)
     __asm__ volatile("clts");
 }
 
+/*
+ * Extended state to and from `area`, aligned to 64 bytes, for FX… to 16: all components that XCR0 enables, in
+ * the standard format. CR0.TS is clear.
+ */
+static inline void cpu_xsave(void *area)
+{
+    __asm__ volatile("xsave64 (%0)" : : "r"(area), "a"(-1), "d"(-1) : "memory");
+}
+
+static inline void cpu_xrstor(const void *area)
+{
+    __asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"(-1), "d"(-1) : "memory");
+}
+
+static inline void cpu_fxsave(void *area)
+{
+    __asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
+}
+
+static inline void cpu_fxrstor(const void *area)
+{
+    __asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
+}
+
 /* Runs this processor's own NMI handler, whose IRET ends the blocking of NMIs. */
 static inline void cpu_handle_nmi(void)
 {
@@ -154,6 +182,16 @@ static inline void cpu_out8(uint16_t port, uint8_t value)
 static inline void cpu_out16(uint16_t port, uint16_t value)
 {
     __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
+/*
+ * Whatever was read or written before has been, for all processors, before anything comes after: also before
+ * what does not wait by itself, such as RDTSC and the WRMSRs of the APIC (SDM vol. 3, "Extended XAPIC
+ * (x2APIC)").
+ */
+static inline void cpu_fence(void)
+{
+    __asm__ volatile("mfence; lfence" : : : "memory");
 }
 
 /* Stops this processor for good. */

@@ -85,7 +85,8 @@ void descriptor_load(const uint64_t stack_tops[IST_COUNT])
     table[GDT_TSS_LOW] =
         DESCRIPTOR_TSS | (sizeof(*state) - 1) | (base & 0xffffff) << 16 | (base >> 24 & 0xff) << 56;
     table[GDT_TSS_HIGH] = base >> 32;
-    idt_fill();
+    if (this_cpu(percpu_number) == 0) /* the others share it, and may be using it */
+        idt_fill();
 
     struct table_pointer gdt_pointer = {sizeof(gdt) - 1, (uint64_t)table};
     struct table_pointer idt_pointer = {sizeof(idt) - 1, (uint64_t)idt};

@@ -30,6 +30,7 @@
 #define MSR_IA32_SYSENTER_EIP             0x176
 #define MSR_IA32_MCG_CAP                  0x179
 #define MSR_IA32_MCG_STATUS               0x17a
+#define MSR_IA32_MCG_CTL                  0x17b
 #define MSR_IA32_PERF_STATUS              0x198
 #define MSR_IA32_MISC_ENABLE              0x1a0
 #define MSR_IA32_ENERGY_PERF_BIAS         0x1b0
@@ -69,6 +70,7 @@
 #define MSR_IA32_VMX_VMFUNC               0x491
 #define MSR_IA32_VMX_PROCBASED_CTLS3      0x492
 #define MSR_IA32_VMX_EXIT_CTLS2           0x493
+#define MSR_IA32_MC0_CTL                  0x400 /* each bank has four: CTL, STATUS, ADDR, MISC */
 #define MSR_IA32_DS_AREA                  0x600
 #define MSR_IA32_TSC_DEADLINE             0x6e0
 #define MSR_IA32_X2APIC_FIRST             0x800
@@ -104,6 +106,12 @@
 #define MISC_ENABLE_MONITOR               X86_BIT(18)
 #define MISC_ENABLE_LIMIT_CPUID           X86_BIT(22)
 #define MISC_ENABLE_XD_DISABLE            X86_BIT(34)
+
+/* IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_FLUSH_CMD (SDM vol. 4, table 2-2). */
+#define SPEC_CTRL_IBRS                    X86_BIT(0)
+#define SPEC_CTRL_BHI_DIS_S               X86_BIT(10)
+#define PRED_CMD_IBPB                     X86_BIT(0)
+#define FLUSH_CMD_L1D                     X86_BIT(0)
 
 /* IA32_DEBUGCTL (SDM vol. 3, 17.4.1). */
 #define DEBUGCTL_LBR                      X86_BIT(0)

@@ -6,3 +6,4 @@ PERCPU unsigned percpu_number;
 
 unsigned percpu_count = 1;
 uint64_t percpu_offsets[PERCPU_PROCESSORS_MAX];
+uint32_t percpu_apic_ids[PERCPU_PROCESSORS_MAX];

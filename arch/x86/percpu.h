@@ -20,10 +20,14 @@ extern unsigned percpu_number;
 #define this_cpu_pointer(variable)                                                                           \
     ((__typeof__(variable) *)((uintptr_t) & (variable) + this_cpu(percpu_offset)))
 
-/* How many processors run, at most PERCPU_PROCESSORS_MAX, and where the copy of each is. Set at start-up. */
+/*
+ * How many processors run, at most PERCPU_PROCESSORS_MAX, numbered from 0 without a gap; where the copy of
+ * each is, and the id of its local APIC. Set at start-up, one processor after the other.
+ */
 #define PERCPU_PROCESSORS_MAX 64
 extern unsigned percpu_count;
 extern uint64_t percpu_offsets[PERCPU_PROCESSORS_MAX];
+extern uint32_t percpu_apic_ids[PERCPU_PROCESSORS_MAX];
 
 /* The ordinary address of processor `number`'s `variable`. */
 #define that_cpu_pointer(variable, number)                                                                   \

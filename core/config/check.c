@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * What the text of a configuration cannot tell by itself: whether the files are there, are what it says, and
- * fit.
+ * fit; and whether the partitions fit together into the machine.
  */
 #include "core/config/config.h"
 
@@ -12,8 +12,13 @@
 #include "lib/errors.h"
 
 struct checker {
+    struct config *config;
     struct config_files *files;
     struct config_report report;
+    uint64_t memory; /* bytes that nobody has yet, */
+    bool memory_known;
+    unsigned processors; /* 0: not known */
+    uint64_t settled;    /* partitions that have what they asked for: slot n is bit n */
 };
 
 /* A partition under check. */
@@ -59,19 +64,13 @@ static void check_kernel(struct checker *checker, struct subject *subject)
         subject->image_known = true;
 }
 
-/* A kernel that the loaders know, and its command line. */
-static void check_boot(struct checker *checker, struct subject *subject)
+/* The kernel's command line is no longer than it takes. */
+static void check_command_line(struct checker *checker, struct subject *subject)
 {
     struct config_partition *partition = subject->partition;
 
-    if (partition->boot_place.line == 0)
-        return;
-    if (partition->boot != CONFIG_BOOT_LINUX && partition->boot != CONFIG_BOOT_MULTIBOOT)
-        config_report(&checker->report, partition, partition->boot_place,
-                      "boot = %s: this version loads linux and multiboot",
-                      config_boot_words[partition->boot]);
-    else if (subject->image_known && partition->boot == CONFIG_BOOT_LINUX &&
-             partition->cmdline.length > subject->image.cmdline_max)
+    if (subject->image_known && partition->boot == CONFIG_BOOT_LINUX &&
+        partition->cmdline.length > subject->image.cmdline_max)
         config_report(&checker->report, partition, partition->cmdline_place,
                       "the command line has %zu characters, and this kernel takes %u",
                       partition->cmdline.length, subject->image.cmdline_max);
@@ -104,52 +103,203 @@ static void check_layout(struct checker *checker, struct subject *subject)
 {
     struct config_partition *partition = subject->partition;
     char given[CONFIG_SIZE_TEXT], needed[CONFIG_SIZE_TEXT];
+    struct layout_range map[LAYOUT_MAP_MAX];
     struct layout layout;
+    uint64_t start = partition->memory_fixed ? partition->memory_base : 0;
     int error;
 
     if (!subject->image_known || !subject->files_known || partition->memory == 0)
         return;
-    error = layout_plan(&layout, &subject->image, layout_low_memory(partition->memory), subject->sizes,
+    error = layout_plan(&layout, &subject->image, map, layout_map(partition, map), subject->sizes,
                         subject->count);
     if (error == -ENOSPC)
         config_report(&checker->report, partition, partition->memory_place,
                       "memory = %s: kernel and files need %s", config_size_text(given, partition->memory),
-                      config_size_text(needed, align_up(layout.needed, MIB(1))));
+                      config_size_text(needed, align_up(layout.end - start, MIB(1))));
+    else if (error == -ENXIO)
+        config_report(&checker->report, partition, partition->memory_place,
+                      "memory = %s: the kernel has to be at 0x%llx, and no memory is there",
+                      config_size_text(given, partition->memory), (unsigned long long)layout.missing);
     else if (error)
         config_report(&checker->report, partition, partition->memory_place,
                       "memory = %s: kernel and files are too large for any memory",
                       config_size_text(given, partition->memory));
 }
 
-/* Takes the partition's memory from what is free. */
-static void check_memory(struct checker *checker, struct config_partition *partition, uint64_t *available)
-{
-    char needs[CONFIG_SIZE_TEXT], rest[CONFIG_SIZE_TEXT];
+/* ---- Partitions beside each other
+ * ------------------------------------------------------------------------------- */
 
-    if (partition->memory > *available)
-        config_report(&checker->report, partition, partition->memory_place,
-                      "partition '%.*s' needs %s, only %s is free",
-                      SLICE_ARGUMENTS(config_quotable(partition->name)),
-                      config_size_text(needs, partition->memory), config_size_text(rest, *available));
-    else if (!partition->refused)
-        *available -= partition->memory;
+/* The first partition at or after slot `from` that has what it asked for; CONFIG_PARTITIONS_MAX: no more. */
+static unsigned next_settled(const struct checker *checker, unsigned from)
+{
+    while (from < CONFIG_PARTITIONS_MAX && !(checker->settled & BIT(from)))
+        from++;
+    return from;
 }
 
-unsigned config_check(struct config *config, struct config_files *files, uint64_t memory,
+/* The processors of `set` that two partitions cannot both have: one has them to himself. */
+static void check_processors_beside(struct checker *checker, struct config_partition *partition,
+                                    const struct config_partition *other)
+{
+    const struct config_cpus *cpus = &partition->cpus;
+    uint64_t both = cpus->set & other->cpus.set;
+    struct slice name = config_quotable(partition->name), other_name = config_quotable(other->name);
+    const char *format;
+
+    if (both == 0 || (!cpus->dedicated && !other->cpus.dedicated))
+        return;
+    if (!cpus->dedicated)
+        format = "partition '%.*s' cannot share processor %d, which '%.*s' has to itself";
+    else if (!other->cpus.dedicated)
+        format = "partition '%.*s' cannot have processor %d to itself: '%.*s' shares it";
+    else
+        format = "partition '%.*s' cannot have processor %d, which '%.*s' has to itself";
+    config_report(&checker->report, partition, cpus->place, format, SLICE_ARGUMENTS(name),
+                  __builtin_ctzll(both), SLICE_ARGUMENTS(other_name));
+}
+
+static void check_processors(struct checker *checker, struct config_partition *partition)
+{
+    const struct config_cpus *cpus = &partition->cpus;
+    uint64_t absent = checker->processors > 0 && checker->processors < CONFIG_PROCESSORS_MAX
+                          ? cpus->set & ~(BIT(checker->processors) - 1)
+                          : 0;
+
+    if (absent)
+        config_report(&checker->report, partition, cpus->place,
+                      "cpus: there is no processor %d; the machine has %u, and the first is 0",
+                      __builtin_ctzll(absent), checker->processors);
+    if (cpus->dedicated && (cpus->set & BIT(0)))
+        config_report(&checker->report, partition, cpus->place,
+                      "cpus: processor 0 is the housekeeper's, and can only be shared");
+    for (unsigned i = next_settled(checker, 0); i < CONFIG_PARTITIONS_MAX; i = next_settled(checker, i + 1))
+        check_processors_beside(checker, partition, &checker->config->partitions[i]);
+}
+
+/* The region of this name in a partition that is settled, and whose it is; NULL if nobody has it. */
+static const struct config_shared *find_region(const struct checker *checker, struct slice name,
+                                               const struct config_partition **owner)
+{
+    for (unsigned i = next_settled(checker, 0); i < CONFIG_PARTITIONS_MAX; i = next_settled(checker, i + 1)) {
+        *owner = &checker->config->partitions[i];
+        for (unsigned j = 0; j < (*owner)->shared_count; j++)
+            if (slice_equal((*owner)->shared[j].name, name))
+                return &(*owner)->shared[j];
+    }
+    return NULL;
+}
+
+static const char *region_text(char text[CONFIG_SIZE_TEXT], uint64_t size)
+{
+    return size ? config_size_text(text, size) : "a doorbell";
+}
+
+/* All who name a region agree on its size. */
+static void check_regions(struct checker *checker, struct config_partition *partition)
+{
+    char here[CONFIG_SIZE_TEXT], there[CONFIG_SIZE_TEXT];
+
+    for (unsigned i = 0; i < partition->shared_count; i++) {
+        const struct config_shared *shared = &partition->shared[i];
+        const struct config_partition *owner;
+        const struct config_shared *known = find_region(checker, shared->name, &owner);
+
+        if (known && known->size != shared->size)
+            config_report(&checker->report, partition, shared->place,
+                          "'%.*s' is %s here, but %s in partition '%.*s'",
+                          SLICE_ARGUMENTS(config_quotable(shared->name)), region_text(here, shared->size),
+                          region_text(there, known->size), SLICE_ARGUMENTS(config_quotable(owner->name)));
+    }
+}
+
+/* Memory at a fixed place is nobody else's. */
+static void check_fixed_memory(struct checker *checker, struct config_partition *partition)
+{
+    uint64_t end = partition->memory_base + partition->memory;
+
+    if (!partition->memory_fixed)
+        return;
+    for (unsigned i = next_settled(checker, 0); i < CONFIG_PARTITIONS_MAX; i = next_settled(checker, i + 1)) {
+        const struct config_partition *other = &checker->config->partitions[i];
+
+        if (other->memory_fixed && other->memory_base < end &&
+            partition->memory_base < other->memory_base + other->memory)
+            config_report(&checker->report, partition, partition->memory_place,
+                          "partition '%.*s' cannot have memory at 0x%llx, where partition '%.*s' has some",
+                          SLICE_ARGUMENTS(config_quotable(partition->name)),
+                          (unsigned long long)max_u64(partition->memory_base, other->memory_base),
+                          SLICE_ARGUMENTS(config_quotable(other->name)));
+    }
+}
+
+/* All that the machine must have for a partition: its memory, and regions that it is the first to name. */
+static uint64_t memory_needed(const struct checker *checker, const struct config_partition *partition)
+{
+    uint64_t bytes = partition->memory;
+    bool large = partition->memory_fixed && __builtin_add_overflow(bytes, CONFIG_MEMORY_LOW, &bytes);
+
+    for (unsigned i = 0; i < partition->shared_count; i++) {
+        const struct config_partition *owner;
+
+        if (!find_region(checker, partition->shared[i].name, &owner))
+            large |= __builtin_add_overflow(bytes, partition->shared[i].size, &bytes);
+    }
+    return large ? align_down(UINT64_MAX, PAGE_SIZE) : bytes;
+}
+
+/* Takes the partition's memory from what is free. */
+static void check_memory(struct checker *checker, struct config_partition *partition)
+{
+    char needs[CONFIG_SIZE_TEXT], rest[CONFIG_SIZE_TEXT];
+    uint64_t needed = memory_needed(checker, partition);
+
+    if (partition->memory == 0)
+        return;
+    if (needed > checker->memory)
+        config_report(&checker->report, partition, partition->memory_place,
+                      "partition '%.*s' needs %s, only %s is free",
+                      SLICE_ARGUMENTS(config_quotable(partition->name)), config_size_text(needs, needed),
+                      config_size_text(rest, checker->memory));
+    else if (!partition->refused)
+        checker->memory -= needed;
+}
+
+static void check_partition(struct checker *checker, unsigned slot)
+{
+    struct config_partition *partition = &checker->config->partitions[slot];
+    struct subject subject = {.partition = partition};
+
+    check_kernel(checker, &subject);
+    check_command_line(checker, &subject);
+    check_files(checker, &subject);
+    check_layout(checker, &subject);
+    check_processors(checker, partition);
+    check_regions(checker, partition);
+    check_fixed_memory(checker, partition);
+    if (checker->memory_known)
+        check_memory(checker, partition);
+    if (!partition->refused)
+        checker->settled |= BIT(slot);
+}
+
+unsigned config_check(struct config *config, struct config_files *files, uint64_t memory, unsigned processors,
                       struct config_reporter *reporter)
 {
-    struct checker checker = {files, {reporter, 0}};
-    bool memory_known = memory != 0;
+    struct checker checker = {config, files, {reporter, 0}, memory, memory != 0, processors, 0};
 
-    for (unsigned i = 0; i < config->partition_count; i++) {
-        struct subject subject = {.partition = &config->partitions[i]};
+    for (unsigned i = config_next(config, 0); i < CONFIG_PARTITIONS_MAX; i = config_next(config, i + 1))
+        check_partition(&checker, i);
+    return checker.report.errors;
+}
 
-        check_kernel(&checker, &subject);
-        check_boot(&checker, &subject);
-        check_files(&checker, &subject);
-        check_layout(&checker, &subject);
-        if (memory_known)
-            check_memory(&checker, &config->partitions[i], &memory);
-    }
+unsigned config_check_partition(struct config *config, unsigned index, struct config_files *files,
+                                uint64_t memory, unsigned processors, struct config_reporter *reporter)
+{
+    struct checker checker = {config, files, {reporter, 0}, memory, memory != 0, processors, 0};
+
+    for (unsigned i = config_next(config, 0); i < CONFIG_PARTITIONS_MAX; i = config_next(config, i + 1))
+        if (i != index && !config->partitions[i].refused)
+            checker.settled |= BIT(i);
+    check_partition(&checker, index);
     return checker.report.errors;
 }

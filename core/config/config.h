@@ -21,6 +21,11 @@
 #define CONFIG_WEIGHT_DEFAULT  100
 #define CONFIG_WEIGHT_MAX      10000
 #define CONFIG_TIMEOUT_DEFAULT 30 /* seconds */
+#define CONFIG_TIMEOUT_MAX     3600
+#define CONFIG_ADDRESS_BITS    52 /* no machine address has more (SDM vol. 3, "Paging") */
+
+/* What a partition with memory at a fixed place gets besides it: RAM at address 0, from anywhere. */
+#define CONFIG_MEMORY_LOW      MIB(1)
 
 /* Where something stands in the text; both count from 1, columns in bytes. */
 struct config_place {
@@ -73,12 +78,13 @@ struct config_shared {
 
 /* Line 0 stands for a value that was not given, or not a good one; the value itself is then the default. */
 struct config_partition {
+    bool in_use; /* this slot holds a partition; all else is valid only then */
     struct slice name;
     struct config_place place; /* of the name */
     uint64_t memory;           /* bytes; 0 if none was given that makes sense */
     struct config_place memory_place;
     bool memory_fixed;    /* `memory = 512M at 0x40000000`: these very frames, */
-    uint64_t memory_base; /* seen by the guest at their machine addresses, but for its first MiB */
+    uint64_t memory_base; /* seen by the guest at their machine addresses; beside them CONFIG_MEMORY_LOW */
     unsigned vcpus;       /* as many as dedicated pCPUs, unless given; else 1 */
     struct config_cpus cpus;
     struct config_shared shared[CONFIG_SHARED_MAX];
@@ -104,11 +110,18 @@ struct config {
     uint16_t console_port; /* COM1 unless the text says otherwise */
     uint32_t console_baud;
     char escape; /* the control character, e.g. 1 for ^A */
-    struct slice
-        nmi; /* `nmi = NAME`: the partition whose NMIs the machine's are; empty (`nmi = monitor`): reported */
+    /*
+     * `nmi = NAME`: the partition whose NMIs the machine's are. Empty (`nmi = monitor`), or none of that name
+     * any more (config_find): they are reported.
+     */
+    struct slice nmi;
     struct config_place nmi_place;
+    /*
+     * Slots. A partition keeps its slot, and so its number, as long as it lives; config_parse fills them from
+     * the first on, so that behind it those in use are 0 to partition_count - 1.
+     */
     struct config_partition partitions[CONFIG_PARTITIONS_MAX];
-    unsigned partition_count;
+    unsigned partition_count; /* slots in use */
 };
 
 /*
@@ -149,10 +162,55 @@ unsigned config_parse(struct config *config, const char *text, size_t length,
                       const struct config_policy_key *policies, struct config_reporter *reporter);
 
 /*
- * Checks what the text alone cannot tell: that each file is there and is what `boot` says, that kernel and
- * files fit into the partition's memory, and that the partitions not refused fit together into `memory` bytes
- * (0: unknown, not checked), given to them in their order. Refused partitions are checked as well, but use no
- * memory. Same reporting as config_parse. `files` and `reporter` are borrowed for the call. Start-up only.
+ * Parses one more partition, for a machine that runs already, into a free slot, and writes the slot's number
+ * to *index. `text` is a section `[partition NAME]`, or its lines alone, when `name` says what it is called
+ * (length 0: the header must do so; given both, they must agree). Both must live as long as the partition,
+ * and `name` is expected at line 1, column 1 of the text. 0; -EINVAL: errors were reported, the slot is free
+ * still, *index unchanged. No other slot is touched. Housekeeping; stack as config_parse.
  */
-unsigned config_check(struct config *config, struct config_files *files, uint64_t memory,
+int config_parse_section(struct config *config, struct slice name, const char *text, size_t length,
+                         const struct config_policy_key *policies, struct config_reporter *reporter,
+                         unsigned *index) __must_check;
+
+/*
+ * Checks what the text alone cannot tell: that each file is there and is what `boot` says, that kernel and
+ * files fit into the partition's memory, that the machine has the processors, and that the partitions not
+ * refused fit together: their memory into `memory` bytes (0: unknown, not checked), fixed ranges beside each
+ * other, nobody on a processor that is another's alone, regions of one name of one size. Memory, processors
+ * and regions are given to them in their order: the later one of two that collide is refused. `processors`:
+ * how many the machine has, 0 if unknown. Refused partitions are checked as well, but use nothing. Same
+ * reporting as config_parse. `files` and `reporter` are borrowed for the call. Start-up only.
+ */
+unsigned config_check(struct config *config, struct config_files *files, uint64_t memory, unsigned processors,
                       struct config_reporter *reporter);
+
+/*
+ * The same for the partition in slot `index` alone, beside all others that are in use and not refused:
+ * `memory` is what is free without it. Housekeeping.
+ */
+unsigned config_check_partition(struct config *config, unsigned index, struct config_files *files,
+                                uint64_t memory, unsigned processors, struct config_reporter *reporter);
+
+/* The first slot in use at or after `from`; CONFIG_PARTITIONS_MAX if there is none. Any context. */
+unsigned config_next(const struct config *config, unsigned from);
+
+/* The slot of the partition called `name`; CONFIG_PARTITIONS_MAX if there is none. Any context. */
+unsigned config_find(const struct config *config, struct slice name);
+
+/*
+ * The pCPUs that partitions in use and not refused have to themselves, pCPU n as bit n. Shared vCPUs run on
+ * the others, pCPU 0 always among them. Any context.
+ */
+uint64_t config_dedicated(const struct config *config);
+
+/* Frees slot `index`, which is in use: nothing points to its text any more. Housekeeping. */
+void config_remove(struct config *config, unsigned index);
+
+/*
+ * Changes what may change while the partition lives: `weight` and `cap` of its shared vCPUs, `on-stop`,
+ * `timeout`. 0; -ENOENT: no such key, or none that may change; -EINVAL: not a value for it, or not for this
+ * partition. On errors nothing changed, and `reason` says which, terminated. The value's text is not kept.
+ * Housekeeping; stack as config_parse.
+ */
+int config_set(struct config_partition *partition, struct slice key, struct slice value,
+               char reason[CONFIG_REASON_MAX]) __must_check;

@@ -96,9 +96,22 @@ bool kernel_segment_add(struct kernel_image *image, const struct kernel_segment 
             return false;
         }
     }
+    image->start = image->segment_count ? min_u64(image->start, segment->address) : segment->address;
     image->segments[image->segment_count++] = *segment;
     image->end = max_u64(image->end, end);
     return true;
+}
+
+bool kernel_check_entry(const struct kernel_image *image, const char **why)
+{
+    for (unsigned i = 0; i < image->segment_count; i++) {
+        const struct kernel_segment *segment = &image->segments[i];
+
+        if (image->entry >= segment->address && image->entry - segment->address < segment->memory_size)
+            return true;
+    }
+    *why = "has an entry point outside its segments";
+    return false;
 }
 
 int kernel_probe(enum config_boot boot, const void *data, size_t size, struct kernel_image *image,
@@ -107,6 +120,7 @@ int kernel_probe(enum config_boot boot, const void *data, size_t size, struct ke
     const struct kernel_file file = {data, size};
 
     memset(image, 0, sizeof(*image));
+    image->file_size = size;
     if (size == 0) {
         *why = "is empty";
         return -ENOEXEC;

@@ -40,8 +40,12 @@ bool kernel_bzimage_recognise(const struct kernel_file *file)
            kernel_file_u32(file, SIGNATURE) == SIGNATURE_VALUE;
 }
 
-/* Where the code goes, its place of running: boot.rst lets a relocatable kernel be loaded there, too. */
-static bool place_code(const struct kernel_file *file, struct kernel_segment *code, const char **why)
+/*
+ * Where the code goes, its place of running: boot.rst lets a relocatable kernel be loaded there, too. Such a
+ * one may be loaded higher as well, but below its preferred address it would move itself up to that.
+ */
+static bool place_code(const struct kernel_file *file, struct kernel_segment *code,
+                       struct kernel_place *place, const char **why)
 {
     uint64_t address = kernel_file_u64(file, PREF_ADDRESS);
     uint64_t alignment = kernel_file_u32(file, KERNEL_ALIGNMENT);
@@ -54,6 +58,7 @@ static bool place_code(const struct kernel_file *file, struct kernel_segment *co
         /* Anywhere above 4 GiB the answer is the same; so the sum does not wrap. */
         address = min_u64(address, KERNEL_ADDRESS_MAX);
         address = align_up(max_u64(address, KERNEL_ADDRESS_MIN), alignment);
+        *place = (struct kernel_place){alignment, address, KERNEL_ADDRESS_MAX - 1, KERNEL_LOWEST};
     }
     code->address = address;
     code->memory_size = max_u64(kernel_file_u32(file, INIT_SIZE), code->file_size);
@@ -102,8 +107,8 @@ bool kernel_bzimage_probe(const struct kernel_file *file, struct kernel_image *i
     uint64_t end = min_u64(SIGNATURE + (uint64_t)file->data[HEADER_LENGTH], HEADER_MAX);
     struct kernel_segment code;
 
-    if (!check_header(file, end, why) || !find_code(file, &code, why) || !place_code(file, &code, why) ||
-        !kernel_segment_add(image, &code, why))
+    if (!check_header(file, end, why) || !find_code(file, &code, why) ||
+        !place_code(file, &code, &image->place, why) || !kernel_segment_add(image, &code, why))
         return false;
     image->entry = code.address + ENTRY_64;
     image->setup_size = (uint32_t)(end - SETUP_SECTS);

@@ -25,9 +25,13 @@ enum {
     MACHINE_X86_64 = 62,
     PT_LOAD = 1,
     PF_X = 1,
+    SHT_NULL = 0,
+    SHT_NOBITS = 8,
+    SHF_ALLOC = 2,
 };
 
 #define PROGRAM_HEADERS_MAX 128
+#define SECTION_HEADERS_MAX 512
 
 /* Where a class has its fields. Addresses, offsets and sizes are 4 or 8 bytes long, `word`. */
 struct layout_of_class {
@@ -35,6 +39,8 @@ struct layout_of_class {
     uint8_t word;
     uint8_t header_size, entry, phoff, phentsize, phnum;
     uint8_t ph_size, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz;
+    uint8_t shoff, shentsize, shnum, shstrndx;
+    uint8_t sh_size, sh_type, sh_flags, sh_addr, sh_offset, sh_length;
 };
 
 static const struct layout_of_class class_32 = {
@@ -52,6 +58,16 @@ static const struct layout_of_class class_32 = {
     .p_paddr = 12,
     .p_filesz = 16,
     .p_memsz = 20,
+    .shoff = 32,
+    .shentsize = 46,
+    .shnum = 48,
+    .shstrndx = 50,
+    .sh_size = 40,
+    .sh_type = 4,
+    .sh_flags = 8,
+    .sh_addr = 12,
+    .sh_offset = 16,
+    .sh_length = 20,
 };
 
 static const struct layout_of_class class_64 = {
@@ -69,6 +85,16 @@ static const struct layout_of_class class_64 = {
     .p_paddr = 24,
     .p_filesz = 32,
     .p_memsz = 40,
+    .shoff = 40,
+    .shentsize = 58,
+    .shnum = 60,
+    .shstrndx = 62,
+    .sh_size = 64,
+    .sh_type = 4,
+    .sh_flags = 8,
+    .sh_addr = 16,
+    .sh_offset = 24,
+    .sh_length = 32,
 };
 
 /* The program headers, which lie in the file. */
@@ -162,18 +188,6 @@ static bool add_segment(const struct kernel_file *file, const struct program *pr
     return kernel_segment_add(image, &segment, why);
 }
 
-/* Whether the entry point is a byte that is loaded. */
-static bool entry_is_loaded(const struct kernel_image *image)
-{
-    for (unsigned i = 0; i < image->segment_count; i++) {
-        const struct kernel_segment *segment = &image->segments[i];
-
-        if (image->entry >= segment->address && image->entry - segment->address < segment->memory_size)
-            return true;
-    }
-    return false;
-}
-
 static bool load_segments(const struct kernel_file *file, const struct program *program,
                           struct kernel_image *image, const char **why)
 {
@@ -190,21 +204,84 @@ static bool load_segments(const struct kernel_file *file, const struct program *
         if (!translated)
             translated = translate_entry(file, program, header, &image->entry);
     }
-    if (!entry_is_loaded(image)) {
-        *why = "has an ELF entry point outside its segments";
-        return false;
+    return true;
+}
+
+static bool find_loose_section(const struct kernel_file *file, const struct layout_of_class *class,
+                               uint64_t header, struct kernel_section *section)
+{
+    const struct program program = {.class = class};
+    const uint32_t type = kernel_file_u32(file, header + class->sh_type);
+
+    *section = (struct kernel_section){
+        .offset = read_word(file, &program, header + class->sh_offset),
+        .size =
+            type == SHT_NULL || type == SHT_NOBITS ? 0 : read_word(file, &program, header + class->sh_length),
+        .address_at = class->sh_addr,
+        .address_size = class->word,
+    };
+    return section->size && !(kernel_file_u32(file, header + class->sh_flags) & SHF_ALLOC) &&
+           read_word(file, &program, header + class->sh_addr) == 0;
+}
+
+bool kernel_section_loose(const struct kernel_image *image, const void *data, unsigned index,
+                          struct kernel_section *section)
+{
+    const struct kernel_file file = {data, image->file_size};
+
+    return find_loose_section(&file, image->elf64 ? &class_64 : &class_32,
+                              image->sections.offset + (uint64_t)index * image->sections.entry_size, section);
+}
+
+/* The section header table. A program need not have one, so that a bad one is as good as none. */
+static void read_sections(const struct kernel_file *file, const struct program *program,
+                          struct kernel_image *image)
+{
+    const struct layout_of_class *class = program->class;
+    struct kernel_sections sections = {
+        .offset = read_word(file, program, class->shoff),
+        .count = kernel_file_u16(file, class->shnum),
+        .entry_size = kernel_file_u16(file, class->shentsize),
+        .names = kernel_file_u16(file, class->shstrndx),
+    };
+
+    if (sections.entry_size != class->sh_size || sections.count > SECTION_HEADERS_MAX ||
+        sections.names >= sections.count ||
+        !kernel_file_has(file, sections.offset, (uint64_t)sections.count * sections.entry_size))
+        return;
+    for (unsigned i = 0; i < sections.count; i++) {
+        struct kernel_section section;
+        bool loose =
+            find_loose_section(file, class, sections.offset + (uint64_t)i * sections.entry_size, &section);
+
+        if (section.size && !kernel_file_has(file, section.offset, section.size))
+            return;
+        if (loose)
+            sections.room += align_up(section.size, KERNEL_SECTION_ALIGN);
     }
+    image->sections = sections;
+}
+
+bool kernel_elf_read(const struct kernel_file *file, struct kernel_image *image, const char **why)
+{
+    struct program program;
+
+    if (!read_header(file, &program, why) || !load_segments(file, &program, image, why))
+        return false;
+    image->elf64 = program.class == &class_64;
+    if (image->kind != KERNEL_MULTIBOOT)
+        read_sections(file, &program, image);
     return true;
 }
 
 bool kernel_elf_probe(const struct kernel_file *file, struct kernel_image *image, const char **why)
 {
-    struct program program;
-
-    return read_header(file, &program, why) && load_segments(file, &program, image, why);
+    return kernel_elf_read(file, image, why) && kernel_check_entry(image, why);
 }
 
-/* vmlinux says nothing about its limits, so these are those of all Linux kernels with a 64-bit entry point.
+/*
+ * vmlinux says nothing about its limits, so these are those of all Linux kernels with a 64-bit entry point,
+ * and it stays where it is linked.
  */
 bool kernel_elf_probe_linux(const struct kernel_file *file, struct kernel_image *image, const char **why)
 {
@@ -219,5 +296,5 @@ bool kernel_elf_probe_linux(const struct kernel_file *file, struct kernel_image 
     image->boot_version = 0x020f;
     image->cmdline_max = 2047;
     image->initrd_max = 0x7fffffff;
-    return load_segments(file, &program, image, why);
+    return load_segments(file, &program, image, why) && kernel_check_entry(image, why);
 }

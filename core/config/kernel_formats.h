@@ -18,8 +18,10 @@ bool kernel_bzimage_recognise(const struct kernel_file *file);
 bool kernel_bzimage_probe(const struct kernel_file *file, struct kernel_image *image, const char **why);
 
 bool kernel_elf_recognise(const struct kernel_file *file);
-/* Segments and entry point of an ELF program for this processor, of 32 or 64 bits. */
+/* Segments, sections and entry point of an ELF program for this processor, of 32 or 64 bits. */
 bool kernel_elf_probe(const struct kernel_file *file, struct kernel_image *image, const char **why);
+/* The same but for a check of the entry point. */
+bool kernel_elf_read(const struct kernel_file *file, struct kernel_image *image, const char **why);
 bool kernel_elf_probe_linux(const struct kernel_file *file, struct kernel_image *image, const char **why);
 
 bool kernel_multiboot_recognise(const struct kernel_file *file);
@@ -33,6 +35,9 @@ const char *kernel_multiboot2_obstacle(const struct kernel_file *file);
 
 /* Adds a segment that has been checked against the file's size, if it is one that can be loaded. */
 bool kernel_segment_add(struct kernel_image *image, const struct kernel_segment *segment, const char **why);
+
+/* Whether the entry point is a byte of a segment. */
+bool kernel_check_entry(const struct kernel_image *image, const char **why);
 
 /* Whether [offset, offset + size) lies in the file. */
 static inline bool kernel_file_has(const struct kernel_file *file, uint64_t offset, uint64_t size)

@@ -5,10 +5,10 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/exception.h"
+#include "arch/x86/machine_check.h"
 #include "arch/x86/registers.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
-#include "lib/panic.h"
 
 #define DR7_GENERAL_DETECT BIT(13)
 
@@ -105,8 +105,12 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
         cpu_handle_nmi();
         return;
     }
-    if (vector == X86_VECTOR_MC)
-        panic("machine check while partition %u ran", v->partition->number);
+    if (vector == X86_VECTOR_MC) {
+        if (!machine_check_handle(true))
+            partition_crash(v, "machine check: the processor cannot go on at rip %#lx",
+                            vcpu_read(&v->vcpu, VMCS_GUEST_RIP));
+        return;
+    }
 
     vcpu_restore_nmi_blocking(&v->vcpu, information);
     if (vector == X86_VECTOR_DB) {

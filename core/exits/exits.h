@@ -19,10 +19,20 @@ void exit_flagged(struct partition_vcpu *v, uint32_t reason);
 /* VMLAUNCH or VMRESUME failed: bad controls or host state. */
 void exit_instruction_failure(struct partition_vcpu *v);
 
-exit_handler exit_cpuid, exit_cr_access, exit_ept_misconfiguration, exit_ept_violation, exit_events_changed,
-    exit_exception_or_nmi, exit_external_interrupt, exit_general_protection, exit_halt, exit_io, exit_nothing,
-    exit_rdmsr, exit_skip, exit_task_switch, exit_triple_fault, exit_undefined_opcode, exit_unexpected,
-    exit_wrmsr, exit_xsetbv;
+exit_handler exit_apic_access, exit_apic_write, exit_cpuid, exit_cr_access, exit_ept_misconfiguration,
+    exit_ept_violation, exit_events_changed, exit_exception_or_nmi, exit_external_interrupt,
+    exit_general_protection, exit_halt, exit_io, exit_nothing, exit_pause, exit_rdmsr, exit_skip,
+    exit_task_switch, exit_triple_fault, exit_undefined_opcode, exit_unexpected, exit_virtualized_eoi,
+    exit_vmcall, exit_wrmsr, exit_xsetbv;
+
+/*
+ * The local APIC of `v` is in another mode, or at another address, than before: APIC virtualisation follows.
+ * To be called when the vCPU starts, and after each change. The VMCS is current.
+ */
+void exit_apic_mode_changed(struct partition_vcpu *v);
+
+/* Emulates the access at `gpa`, where no memory is, that the instruction at RIP makes. */
+void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write);
 
 /* The guest gets an exception; a triple fault crashes it. */
 void exit_inject(struct partition_vcpu *v, uint8_t vector);

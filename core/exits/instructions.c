@@ -33,6 +33,13 @@ void exit_nothing(struct partition_vcpu *v)
     (void)v;
 }
 
+/* A loop of PAUSE waits for another vCPU, which may be waiting for this processor. */
+void exit_pause(struct partition_vcpu *v)
+{
+    (void)v;
+    run_yield();
+}
+
 void exit_skip(struct partition_vcpu *v)
 {
     vcpu_skip_instruction(&v->vcpu);
@@ -105,7 +112,7 @@ void exit_halt(struct partition_vcpu *v)
         vcpu_events_changed(&v->vcpu);
         return;
     }
-    v->halted = true;
+    v->wait = VCPU_WAIT_HALTED;
     run_interrupt_slice();
 }
 

@@ -147,7 +147,7 @@ void exit_io(struct partition_vcpu *v)
 
     if ((qualification & QUALIFICATION_IN) == 0 ||
         platform_read_moves_deadline(QUALIFICATION_PORT(qualification)))
-        v->deadline_changed = true;
+        partition_vcpu_touch_devices(v);
     if (unlikely((qualification & QUALIFICATION_STRING) != 0)) {
         string_io(v, qualification);
         return;

@@ -142,8 +142,7 @@ static void finish(struct partition_vcpu *v, enum emulate_result result, const s
     }
 }
 
-/* The access at `gpa`, where no memory is, that the instruction at RIP makes. */
-static void emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write)
+void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write)
 {
     uint8_t bytes[DECODE_LENGTH_MAX];
     size_t length;
@@ -203,7 +202,7 @@ void exit_ept_violation(struct partition_vcpu *v)
              (qualification & QUALIFICATION_NOT_TABLES) == 0)
         partition_crash(v, "page tables at %#lx, where it has no memory", gpa.value);
     else
-        emulate_access(v, gpa, (qualification & QUALIFICATION_WRITE) != 0);
+        exit_emulate_access(v, gpa, (qualification & QUALIFICATION_WRITE) != 0);
 }
 
 void exit_ept_misconfiguration(struct partition_vcpu *v)

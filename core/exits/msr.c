@@ -145,6 +145,15 @@ static bool write_lapic(struct partition_vcpu *v, uint32_t msr, const struct msr
     return lapic_msr_write(lapic_of(v), msr, *value) == 0;
 }
 
+static bool write_apic_base(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
+                            uint64_t *value)
+{
+    if (!write_lapic(v, msr, row, value))
+        return false;
+    exit_apic_mode_changed(v);
+    return true;
+}
+
 static bool read_efer(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
                       uint64_t *value)
 {
@@ -290,7 +299,7 @@ static const struct {
     [MSR_HANDLER_TSC] = {read_tsc, write_tsc},
     [MSR_HANDLER_TSC_ADJUST] = {read_tsc_adjust, write_tsc_adjust},
     [MSR_HANDLER_TSC_DEADLINE] = {read_deadline, write_deadline},
-    [MSR_HANDLER_APIC_BASE] = {read_lapic, write_lapic},
+    [MSR_HANDLER_APIC_BASE] = {read_lapic, write_apic_base},
     [MSR_HANDLER_X2APIC] = {read_lapic, write_lapic},
     [MSR_HANDLER_EFER] = {read_efer, write_efer},
     [MSR_HANDLER_XSS] = {read_zero, write_zero},

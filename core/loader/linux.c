@@ -33,12 +33,6 @@ _Static_assert(LOADER_RANGES_MAX <= E820_ENTRIES_MAX, "the memory map fits into 
 #define LOADED_HIGH       0x01
 #define VERSION_WITH_RSDP 0x020e
 
-/* Page-table entries (SDM vol. 3, section 4.5). */
-#define PTE_PRESENT       0x01
-#define PTE_WRITE         0x02
-#define PTE_LARGE         0x80
-#define PTES              512
-
 static void put_setup_header(struct loader_writer *writer, const struct loader_request *request)
 {
     const struct kernel_image *image = request->image;
@@ -58,7 +52,7 @@ static void put_setup_header(struct loader_writer *writer, const struct loader_r
 static void put_map(struct loader_writer *writer, const struct loader_request *request)
 {
     for (unsigned i = 0; i < request->map_count; i++) {
-        const struct loader_range *range = &request->map[i];
+        const struct layout_range *range = &request->map[i];
         uint64_t at = LAYOUT_LINUX_PARAMS + E820_TABLE + (uint64_t)i * E820_ENTRY_SIZE;
 
         loader_put_u64(writer, at, range->base);
@@ -66,37 +60,6 @@ static void put_map(struct loader_writer *writer, const struct loader_request *r
         loader_put_u32(writer, at + 16, range->type);
     }
     loader_put_u8(writer, LAYOUT_LINUX_PARAMS + E820_ENTRIES, (uint8_t)request->map_count);
-}
-
-/* Consecutive entries at `table`, the first with `value`, each `step` more than the one before. */
-static void put_table(struct loader_writer *writer, uint64_t table, unsigned count, uint64_t value,
-                      uint64_t step)
-{
-    uint64_t chunk[64];
-    unsigned filled = 0;
-
-    for (unsigned i = 0; i < count; i++) {
-        chunk[filled++] = value + i * step;
-        if (filled == ARRAY_SIZE(chunk) || i + 1 == count) {
-            loader_put(writer, table, chunk, filled * sizeof(*chunk));
-            table += filled * sizeof(*chunk);
-            filled = 0;
-        }
-    }
-}
-
-/* One page with the top level, one with four entries, and four with the 2 MiB pages of 4 GiB. */
-static void put_page_tables(struct loader_writer *writer)
-{
-    const uint64_t top = LAYOUT_LINUX_PAGE_TABLES;
-    const uint64_t second = top + PAGE_SIZE;
-    const uint64_t third = second + PAGE_SIZE;
-    const unsigned gigabytes = 4;
-
-    loader_fill(writer, top, 2 * PAGE_SIZE);
-    put_table(writer, top, 1, second | PTE_PRESENT | PTE_WRITE, 0);
-    put_table(writer, second, gigabytes, third | PTE_PRESENT | PTE_WRITE, PAGE_SIZE);
-    put_table(writer, third, gigabytes * PTES, PTE_PRESENT | PTE_WRITE | PTE_LARGE, BIT(PAGE_SHIFT_2M));
 }
 
 int loader_linux(struct loader_writer *writer, const struct loader_request *request,
@@ -117,11 +80,9 @@ int loader_linux(struct loader_writer *writer, const struct loader_request *requ
     loader_put_u32(writer, LAYOUT_LINUX_PARAMS + RAMDISK_IMAGE, (uint32_t)layout->files[0]);
     loader_put_u32(writer, LAYOUT_LINUX_PARAMS + RAMDISK_SIZE,
                    request->file_count ? (uint32_t)request->files[0].size : 0);
-    put_page_tables(writer);
 
     entry->mode = LOADER_LONG_64;
-    entry->rip = request->image->entry;
     entry->rsi = LAYOUT_LINUX_PARAMS;
-    entry->cr3 = LAYOUT_LINUX_PAGE_TABLES;
+    entry->cr3 = loader_put_page_tables(writer);
     return 0;
 }

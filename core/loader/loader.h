@@ -6,21 +6,15 @@
  * core/config/layout.h.
  */
 #include "core/config/kernel.h"
+#include "core/config/layout.h"
 #include "lib/slice.h"
 #include "lib/types.h"
 
-/* Guest memory. Both functions return 0 or a negative errno, which the loader hands on. */
+/* Guest memory. All functions return 0 or a negative errno, which the loader hands on. */
 struct loader_memory {
     int (*write)(struct loader_memory *memory, gpa_t address, const void *from, size_t size);
     int (*fill)(struct loader_memory *memory, gpa_t address, uint8_t byte, size_t size);
-    uint64_t low_size; /* bytes of RAM from address 0 (layout_low_memory) */
-};
-
-/* One range of the partition's memory map; types as in e820 (1 RAM, 2 reserved, 3 ACPI, 4 NVS). */
-struct loader_range {
-    uint64_t base;
-    uint64_t size;
-    uint32_t type;
+    int (*read)(struct loader_memory *memory, gpa_t address, void *to, size_t size);
 };
 
 /* A file in Umbra's memory. `arguments` is the string that a Multiboot module comes with. */
@@ -34,12 +28,13 @@ struct loader_file {
 struct loader_request {
     const struct kernel_image *image; /* what kernel_probe said about `kernel` */
     struct loader_file kernel;        /* `arguments` is not looked at */
-    const struct loader_file *files;  /* Linux: at most one, the initrd. Multiboot: the modules */
+    const struct loader_file *files;  /* Linux: at most one, the initrd. Others: the modules */
     unsigned file_count;
     struct slice cmdline;
-    const struct loader_range *map; /* ascending, RAM at least from 0 to 0x90000 */
-    unsigned map_count;             /* at most LOADER_RANGES_MAX */
-    gpa_t rsdp;                     /* the partition's ACPI root pointer; 0: none */
+    /* As layout_map makes it: RAM at least from 0 to LAYOUT_LOW_END; LAYOUT_IRET can be written as well. */
+    const struct layout_range *map;
+    unsigned map_count; /* at most LOADER_RANGES_MAX */
+    gpa_t rsdp;         /* the partition's ACPI root pointer, which is in its memory already; 0: none */
 };
 
 #define LOADER_RANGES_MAX 128
@@ -60,6 +55,20 @@ enum loader_mode {
 #define LOADER_CODE_SELECTOR 0x10
 #define LOADER_DATA_SELECTOR 0x18
 
+/*
+ * What the general registers hold, by the kind of kernel; the others are 0. There is no stack. "Information"
+ * is what sections 3.2 and 3.3 of the Multiboot Specification describe, and 3.3 and 3.6 of the Multiboot2
+ * one.
+ *
+ *   kind                 mode          registers
+ *   bzImage, Linux ELF   LONG_64       RSI: boot_params
+ *   Multiboot 1          PROTECTED_32  EAX: 0x2BADB002, EBX: information
+ *   Multiboot2           PROTECTED_32  EAX: 0x36D76289, EBX: information
+ *   ELF of 64 bits       LONG_64       RAX and RBX: as Multiboot2's EAX and EBX
+ *   ELF of 32 bits       PROTECTED_32  EAX and EBX: as Multiboot2's
+ *
+ * In LONG_64, the page tables at CR3 map the first 4 GiB to themselves by writable pages of 2 MiB.
+ */
 struct loader_entry {
     enum loader_mode mode;
     uint64_t rip;
@@ -73,11 +82,11 @@ struct loader_entry {
 
 /*
  * Loads by the protocol that request->image->kind asks for and fills `entry`. 0, or with *why in words (a
- * constant): -ENOSPC: the partition's memory is too small; -E2BIG: command line, memory map or strings are
- * too long for the protocol; -EINVAL: the request makes no sense (a segment outside the file, more than one
- * initrd); -EOPNOTSUPP: this kind of image is not loaded; or what `memory` returned. What guest memory holds
- * after an error is not defined. Start-up of a partition only; the work is proportional to the sizes of the
- * files.
+ * constant): -ENOSPC: the partition's memory is too small; -ENXIO: the kernel insists on an address where the
+ * partition has no memory; -E2BIG: files, command line, memory map or strings are too long for any partition
+ * or for the protocol; -EINVAL: the request makes no sense (image and file are not of each other, too
+ * many files or ranges); or what `memory` returned. What guest memory holds after an error is not defined.
+ * Start-up of a partition only; the work is proportional to the sizes of the files.
  */
 int loader_load(struct loader_memory *memory, const struct loader_request *request,
                 struct loader_entry *entry, const char **why) __must_check;

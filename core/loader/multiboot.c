@@ -7,7 +7,6 @@
 #include "lib/errors.h"
 
 #define LOADER_MAGIC 0x2badb002
-#define LOADER_NAME  SLICE("Umbra")
 
 /* The information structure: offsets, all of them u32. */
 enum {
@@ -35,60 +34,21 @@ enum {
     FLAG_LOADER_NAME = 1 << 9,
 };
 
-#define RANGE_RAM     1
-#define LOWER_MAX     KIB(640)
-#define UPPER_START   MIB(1)
-#define ADDRESS_LIMIT GIB(4)
-
-/* The tables and strings behind the structure, one after the other. */
-struct area {
-    struct loader_writer *writer;
-    uint64_t next;
-};
-
-/* Room for `size` bytes; the address, or LAYOUT_LOW_END when there is no more room. */
-static uint64_t take(struct area *area, uint64_t size)
+/* The address of a copy of `text`. */
+static uint64_t take_string(struct loader_area *area, struct slice text)
 {
-    uint64_t address = area->next;
+    uint64_t address = loader_area_take(area, text.length + 1);
 
-    if (size > LAYOUT_LOW_END - address) {
-        area->next = LAYOUT_LOW_END;
-        return LAYOUT_LOW_END;
-    }
-    area->next += size;
+    loader_put_string(area->writer, address, text);
     return address;
 }
 
-/* The address of a copy of `text`, or LAYOUT_LOW_END. */
-static uint64_t take_string(struct area *area, struct slice text)
+static uint64_t put_map(struct loader_area *area, const struct loader_request *request)
 {
-    uint64_t address = take(area, text.length + 1);
-
-    if (address != LAYOUT_LOW_END)
-        loader_put_string(area->writer, address, text);
-    return address;
-}
-
-/* How far RAM goes from `start` without a hole, in KiB; `map` is ascending. */
-static uint32_t ram_from(const struct loader_request *request, uint64_t start, uint64_t limit)
-{
-    uint64_t end = start;
+    uint64_t table = loader_area_take(area, (uint64_t)request->map_count * RANGE_SIZE);
 
     for (unsigned i = 0; i < request->map_count; i++) {
-        const struct loader_range *range = &request->map[i];
-
-        if (range->type == RANGE_RAM && range->base <= end && range->base + range->size > end)
-            end = range->base + range->size;
-    }
-    return (uint32_t)((min_u64(end, limit) - start) >> 10);
-}
-
-static uint64_t put_map(struct area *area, const struct loader_request *request)
-{
-    uint64_t table = take(area, (uint64_t)request->map_count * RANGE_SIZE);
-
-    for (unsigned i = 0; i < request->map_count; i++) {
-        const struct loader_range *range = &request->map[i];
+        const struct layout_range *range = &request->map[i];
         uint64_t at = table + (uint64_t)i * RANGE_SIZE;
 
         loader_put_u32(area->writer, at, RANGE_SIZE - 4);
@@ -99,10 +59,10 @@ static uint64_t put_map(struct area *area, const struct loader_request *request)
     return table;
 }
 
-static uint64_t put_modules(struct area *area, const struct loader_request *request,
+static uint64_t put_modules(struct loader_area *area, const struct loader_request *request,
                             const struct layout *layout)
 {
-    uint64_t table = take(area, (uint64_t)request->file_count * MODULE_SIZE);
+    uint64_t table = loader_area_take(area, (uint64_t)request->file_count * MODULE_SIZE);
 
     for (unsigned i = 0; i < request->file_count; i++) {
         const struct loader_file *file = &request->files[i];
@@ -120,12 +80,13 @@ int loader_multiboot(struct loader_writer *writer, const struct loader_request *
                      const struct layout *layout, struct loader_entry *entry, const char **why)
 {
     const uint64_t info = LAYOUT_MULTIBOOT_INFO;
-    struct area area = {writer, info + INFO_SIZE};
+    struct loader_area area = {writer, info + INFO_SIZE, false};
     uint32_t flags = FLAG_MEMORY | FLAG_CMDLINE | FLAG_MAP | FLAG_LOADER_NAME;
 
     loader_fill(writer, info, INFO_SIZE);
-    loader_put_u32(writer, info + INFO_MEM_LOWER, ram_from(request, 0, LOWER_MAX));
-    loader_put_u32(writer, info + INFO_MEM_UPPER, ram_from(request, UPPER_START, ADDRESS_LIMIT));
+    loader_put_u32(writer, info + INFO_MEM_LOWER, loader_ram_from(request, 0, LOADER_LOWER_MAX));
+    loader_put_u32(writer, info + INFO_MEM_UPPER,
+                   loader_ram_from(request, LOADER_UPPER_START, LOADER_UPPER_MAX));
     loader_put_u32(writer, info + INFO_MMAP_LENGTH, request->map_count * RANGE_SIZE);
     loader_put_u32(writer, info + INFO_MMAP_ADDR, (uint32_t)put_map(&area, request));
     if (request->file_count) {
@@ -136,12 +97,11 @@ int loader_multiboot(struct loader_writer *writer, const struct loader_request *
     loader_put_u32(writer, info + INFO_BOOT_LOADER_NAME, (uint32_t)take_string(&area, LOADER_NAME));
     loader_put_u32(writer, info + INFO_CMDLINE, (uint32_t)take_string(&area, request->cmdline));
     loader_put_u32(writer, info + INFO_FLAGS, flags);
-    if (area.next == LAYOUT_LOW_END) {
+    if (area.full) {
         *why = "command line and module arguments are too long";
         return -E2BIG;
     }
     entry->mode = LOADER_PROTECTED_32;
-    entry->rip = request->image->entry;
     entry->rax = LOADER_MAGIC;
     entry->rbx = info;
     return 0;

@@ -13,6 +13,8 @@
 #define BASE_RESERVED 0x2ff /* bits 7:0 and 9; those from MAXPHYADDR on are reserved as well */
 #define DFR_FIXED     0x0fffffffu
 
+#define VECTOR_WORDS  8 /* of IRR, ISR, TMR */
+
 #define LVT_MODE(lvt) (((lvt) >> 8) & 7)
 
 /* Who may do what. Writes to a row without WRITE are ignored, reads without READ give 0; in x2APIC mode it is
@@ -69,31 +71,21 @@ static const struct register_rule {
 
 /* ---- Priority ----------------------------------------------------------------------------------------- */
 
-/* The highest vector in the eight registers from `offset`, of which `words` says which are not 0; -1 if none.
- */
-static int find_highest(const struct lapic *lapic, unsigned offset, uint8_t words)
+/* The highest vector in words `lowest` to 7 of the eight registers from `offset`; -1 if none. */
+static int find_highest(const struct lapic *lapic, unsigned offset, unsigned lowest)
 {
-    unsigned word;
+    for (unsigned word = VECTOR_WORDS; word-- > lowest;) {
+        uint32_t bits = lapic_get(lapic, offset + word * 16);
 
-    if (words == 0)
-        return -1;
-    word = 31 - (unsigned)__builtin_clz(words);
-    return (int)(word * 32 + 31 - (unsigned)__builtin_clz(lapic_get(lapic, offset + word * 16)));
+        if (bits != 0)
+            return (int)(word * 32 + 31 - (unsigned)__builtin_clz(bits));
+    }
+    return -1;
 }
 
-static void set_vector(struct lapic *lapic, unsigned offset, uint8_t *words, uint8_t vector)
+static void set_bits(struct lapic *lapic, unsigned offset, unsigned word, uint32_t set, uint32_t clear)
 {
-    lapic->page[(offset + vector / 32 * 16) / 4] |= 1u << vector % 32;
-    *words |= (uint8_t)(1u << vector / 32);
-}
-
-static void clear_vector(struct lapic *lapic, unsigned offset, uint8_t *words, uint8_t vector)
-{
-    uint32_t *word = &lapic->page[(offset + vector / 32 * 16) / 4];
-
-    *word &= ~(1u << vector % 32);
-    if (*word == 0)
-        *words &= (uint8_t) ~(1u << vector / 32);
+    lapic_put(lapic, offset + word * 16, (lapic_get(lapic, offset + word * 16) & ~clear) | set);
 }
 
 static bool is_level(const struct lapic *lapic, uint8_t vector)
@@ -104,7 +96,7 @@ static bool is_level(const struct lapic *lapic, uint8_t vector)
 /* SDM vol. 3, "Task and Processor Priorities". */
 static uint8_t processor_priority(const struct lapic *lapic)
 {
-    int in_service = find_highest(lapic, LAPIC_ISR, lapic->isr_words);
+    int in_service = find_highest(lapic, LAPIC_ISR, 0);
     uint8_t tpr = (uint8_t)lapic_get(lapic, LAPIC_TPR);
 
     if (in_service < 0 || tpr >> 4 >= in_service >> 4)
@@ -122,43 +114,65 @@ void lapic_cr8_write(struct lapic *lapic, uint8_t value)
     lapic_put(lapic, LAPIC_TPR, (uint32_t)value << 4);
 }
 
+/* Whether one in service, of the same class or a higher one, holds `vector` back. */
+static bool is_held_back(const struct lapic *lapic, int vector)
+{
+    int in_service = find_highest(lapic, LAPIC_ISR, (unsigned)vector / 32);
+
+    return in_service >= 0 && in_service >> 4 >= vector >> 4;
+}
+
 int lapic_pending(const struct lapic *lapic)
 {
-    int vector = find_highest(lapic, LAPIC_IRR, lapic->irr_words);
+    int vector = find_highest(lapic, LAPIC_IRR, 0);
 
-    if (vector < 0 || vector >> 4 <= processor_priority(lapic) >> 4)
+    if (vector < 0 || vector >> 4 <= lapic_cr8_read(lapic) || is_held_back(lapic, vector))
         return -1;
     return vector;
 }
 
 uint8_t lapic_take(struct lapic *lapic)
 {
-    uint8_t vector = (uint8_t)find_highest(lapic, LAPIC_IRR, lapic->irr_words);
+    uint8_t vector = (uint8_t)find_highest(lapic, LAPIC_IRR, 0);
 
-    clear_vector(lapic, LAPIC_IRR, &lapic->irr_words, vector);
-    set_vector(lapic, LAPIC_ISR, &lapic->isr_words, vector);
+    set_bits(lapic, LAPIC_IRR, vector / 32, 0, 1u << vector % 32);
+    set_bits(lapic, LAPIC_ISR, vector / 32, 1u << vector % 32, 0);
     return vector;
 }
 
 uint8_t lapic_tpr_threshold(const struct lapic *lapic)
 {
-    int vector = find_highest(lapic, LAPIC_IRR, lapic->irr_words);
-    int in_service = find_highest(lapic, LAPIC_ISR, lapic->isr_words);
+    int vector = find_highest(lapic, LAPIC_IRR, 0);
 
     /* What an interrupt in service holds back waits for an EOI, not for the TPR. */
-    if (vector < 0 || (in_service >= 0 && vector >> 4 <= in_service >> 4) ||
-        vector >> 4 > lapic_cr8_read(lapic))
+    if (vector < 0 || vector >> 4 > lapic_cr8_read(lapic) || is_held_back(lapic, vector))
         return 0;
     return (uint8_t)(vector >> 4);
 }
 
 /* ---- Acceptance and end ------------------------------------------------------------------------------- */
 
+/*
+ * A vector becomes edge-triggered only if it is neither requested nor in service: the end of a level must
+ * reach its source even if somebody sends the same vector meanwhile.
+ */
+bool lapic_accept_word(struct lapic *lapic, unsigned word, uint32_t bits, bool level)
+{
+    uint32_t busy = lapic_get(lapic, LAPIC_IRR + word * 16) | lapic_get(lapic, LAPIC_ISR + word * 16);
+
+    if (!lapic_is_software_enabled(lapic))
+        return false;
+    if (level)
+        set_bits(lapic, LAPIC_TMR, word, bits, 0);
+    else
+        set_bits(lapic, LAPIC_TMR, word, 0, bits & ~busy);
+    set_bits(lapic, LAPIC_IRR, word, bits, 0);
+    return true;
+}
+
 bool lapic_accept(struct lapic *lapic, uint8_t vector, bool level)
 {
     const struct vdev_host *host = lapic->settings.host;
-    uint32_t *tmr = &lapic->page[(LAPIC_TMR + vector / 32 * 16) / 4];
-    uint32_t bit = 1u << vector % 32;
 
     if (!lapic_is_software_enabled(lapic))
         return false;
@@ -166,8 +180,7 @@ bool lapic_accept(struct lapic *lapic, uint8_t vector, bool level)
         lapic_error(lapic, LAPIC_ERROR_RECEIVE_VECTOR);
         return false;
     }
-    *tmr = level ? *tmr | bit : *tmr & ~bit;
-    set_vector(lapic, LAPIC_IRR, &lapic->irr_words, vector);
+    lapic_accept_word(lapic, vector / 32, 1u << vector % 32, level);
     host->ops->wake(host->context, lapic->id);
     return true;
 }
@@ -203,14 +216,31 @@ void lapic_lvt_signal(struct lapic *lapic, unsigned offset)
     }
 }
 
-/* Acts on the level of a LINT pin, which has just risen or not. */
-static void evaluate_lint(struct lapic *lapic, unsigned pin, bool rising)
+static bool lint_level(const struct lapic *lapic, unsigned pin)
+{
+    return __atomic_load_n(&lapic->lint[pin], __ATOMIC_SEQ_CST);
+}
+
+/* Without the APIC the pins are the processor's INTR, which has no edges, and NMI. */
+static void evaluate_bare_pin(struct lapic *lapic, unsigned pin, bool rising)
+{
+    const struct vdev_host *host = lapic->settings.host;
+
+    if (rising && pin == 1)
+        host->ops->ipi(host->context, lapic->id, VDEV_IPI_NMI, 0);
+}
+
+void lapic_evaluate_lint(struct lapic *lapic, unsigned pin, bool rising)
 {
     const struct vdev_host *host = lapic->settings.host;
     unsigned offset = LAPIC_LVT_LINT0 + pin * 16;
     uint32_t lvt = lapic_get(lapic, offset);
 
-    if (!lapic->lint[pin] || (lvt & LAPIC_LVT_MASKED))
+    if (!lapic_is_enabled(lapic)) {
+        evaluate_bare_pin(lapic, pin, rising);
+        return;
+    }
+    if ((!rising && !lint_level(lapic, pin)) || (lvt & LAPIC_LVT_MASKED))
         return;
     if (LVT_MODE(lvt) == LAPIC_EXTINT) {
         host->ops->wake(host->context, lapic->id);
@@ -222,18 +252,19 @@ static void evaluate_lint(struct lapic *lapic, unsigned pin, bool rising)
     }
 }
 
+/*
+ * An edge at a masked pin is lost. Whoever unmasks it looks at the level after that (write_lint), and here
+ * the mask is looked at after the level has been set: one of the two sees the other.
+ */
 void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level)
 {
-    const struct vdev_host *host = lapic->settings.host;
-    bool rising = level && !lapic->lint[pin];
+    bool before = __atomic_exchange_n(&lapic->lint[pin], level, __ATOMIC_SEQ_CST);
 
-    lapic->lint[pin] = level;
-    if (lapic_is_enabled(lapic))
-        evaluate_lint(lapic, pin, rising);
-    else if (rising && pin == 0) /* without the APIC the pins are the processor's INTR and NMI */
-        host->ops->wake(host->context, lapic->id);
-    else if (rising)
-        host->ops->ipi(host->context, lapic->id, VDEV_IPI_NMI, 0);
+    if (!level || before)
+        return;
+    if (lapic_is_enabled(lapic) && (lapic_get(lapic, LAPIC_LVT_LINT0 + pin * 16) & LAPIC_LVT_MASKED))
+        return;
+    lapic_post_mail(lapic, (uint32_t)LAPIC_MAIL_LINT0 << pin);
 }
 
 bool lapic_accepts_extint(const struct lapic *lapic)
@@ -258,7 +289,7 @@ static void end_level(struct lapic *lapic, uint8_t vector)
 
         if ((lvt & LAPIC_LVT_REMOTE_IRR) && (uint8_t)lvt == vector) {
             lapic_put(lapic, offset, lvt & (uint32_t)~LAPIC_LVT_REMOTE_IRR);
-            evaluate_lint(lapic, pin, false);
+            lapic_evaluate_lint(lapic, pin, false);
         }
     }
     if (!(lapic_get(lapic, LAPIC_SVR) & LAPIC_SVR_SUPPRESS_EOI))
@@ -267,13 +298,18 @@ static void end_level(struct lapic *lapic, uint8_t vector)
 
 void lapic_eoi(struct lapic *lapic)
 {
-    int vector = find_highest(lapic, LAPIC_ISR, lapic->isr_words);
+    int vector = find_highest(lapic, LAPIC_ISR, 0);
 
     if (vector < 0)
         return;
-    clear_vector(lapic, LAPIC_ISR, &lapic->isr_words, (uint8_t)vector);
-    if (unlikely(is_level(lapic, (uint8_t)vector)))
-        end_level(lapic, (uint8_t)vector);
+    set_bits(lapic, LAPIC_ISR, (unsigned)vector / 32, 0, 1u << vector % 32);
+    lapic_eoi_virtualized(lapic, (uint8_t)vector);
+}
+
+void lapic_eoi_virtualized(struct lapic *lapic, uint8_t vector)
+{
+    if (unlikely(is_level(lapic, vector)))
+        end_level(lapic, vector);
 }
 
 /* ---- Registers ---------------------------------------------------------------------------------------- */
@@ -304,7 +340,8 @@ static void write_lint(struct lapic *lapic, unsigned offset, uint32_t value)
     if (LVT_MODE(value) == LAPIC_FIXED && (value & LAPIC_LVT_LEVEL))
         value |= lapic_get(lapic, offset) & LAPIC_LVT_REMOTE_IRR;
     lapic_put(lapic, offset, value);
-    evaluate_lint(lapic, (offset - LAPIC_LVT_LINT0) / 16, false);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* see lapic_set_lint */
+    lapic_evaluate_lint(lapic, (offset - LAPIC_LVT_LINT0) / 16, false);
 }
 
 static void write_lvt(struct lapic *lapic, unsigned offset, uint32_t value)
@@ -415,6 +452,19 @@ void lapic_mmio_write(struct lapic *lapic, unsigned offset, unsigned size, uint6
         write_register(lapic, offset, (uint32_t)value & rule->writable);
 }
 
+/* What the guest wrote gives way to what was there before, then it is an ordinary write. */
+void lapic_write_virtualized(struct lapic *lapic, unsigned offset)
+{
+    const struct register_rule *rule = find_rule(offset &= 0xff0);
+    uint32_t value = lapic_get(lapic, offset);
+
+    if (rule->access == 0)
+        return;
+    lapic_put(lapic, offset, lapic->copy[offset / 16]);
+    if (rule->access & (lapic_is_x2apic(lapic) ? X2_WRITE : WRITE))
+        write_register(lapic, offset, value & rule->writable);
+}
+
 /* ---- Modes and MSRs ----------------------------------------------------------------------------------- */
 
 /* The ID's place follows from the mode, and in x2APIC mode LDR from the ID. */
@@ -431,11 +481,12 @@ static void set_identity(struct lapic *lapic)
 /* Register state after power-up or reset; the mode stays. The pins are wires and keep their levels. */
 void lapic_reset_by_init(struct lapic *lapic)
 {
-    memset(lapic->page, 0, PAGE_SIZE);
+    /* Word by word: senders may be looking. */
+    for (unsigned offset = 0; offset < PAGE_SIZE; offset += 4)
+        __atomic_store_n(&lapic->page[offset / 4], 0, __ATOMIC_RELAXED);
+    memset(lapic->copy, 0, sizeof(lapic->copy));
     lapic->deadline = VDEV_NEVER;
     lapic->errors = 0;
-    lapic->irr_words = 0;
-    lapic->isr_words = 0;
     lapic->extint = false;
 
     set_identity(lapic);
@@ -446,6 +497,7 @@ void lapic_reset_by_init(struct lapic *lapic)
 
 void lapic_reset(struct lapic *lapic)
 {
+    lapic->mailbox = (struct lapic_mailbox){0};
     lapic->base = LAPIC_BASE_DEFAULT | LAPIC_BASE_ENABLE | (lapic->id == 0 ? LAPIC_BASE_BSP : 0);
     lapic_reset_by_init(lapic);
 }
@@ -463,39 +515,27 @@ void lapic_enable_virtual_wire(struct lapic *lapic)
     write_register(lapic, LAPIC_LVT_LINT1, LAPIC_NMI << 8);
 }
 
-/* Bits 11:10 of IA32_APIC_BASE. */
-enum mode {
-    MODE_DISABLED = 0,
-    MODE_INVALID = 1,
-    MODE_XAPIC = 2,
-    MODE_X2APIC = 3,
-};
-
 /* SDM vol. 3, "x2APIC State Transitions": bit n of row m: a write may lead from m to n; others are #GP. */
 static const uint8_t transitions[] = {
-    [MODE_DISABLED] = 1 << MODE_DISABLED | 1 << MODE_XAPIC,
-    [MODE_INVALID] = 0,
-    [MODE_XAPIC] = 1 << MODE_DISABLED | 1 << MODE_XAPIC | 1 << MODE_X2APIC,
-    [MODE_X2APIC] = 1 << MODE_DISABLED | 1 << MODE_X2APIC,
+    [LAPIC_MODE_DISABLED] = 1 << LAPIC_MODE_DISABLED | 1 << LAPIC_MODE_XAPIC,
+    [LAPIC_MODE_INVALID] = 0,
+    [LAPIC_MODE_XAPIC] = 1 << LAPIC_MODE_DISABLED | 1 << LAPIC_MODE_XAPIC | 1 << LAPIC_MODE_X2APIC,
+    [LAPIC_MODE_X2APIC] = 1 << LAPIC_MODE_DISABLED | 1 << LAPIC_MODE_X2APIC,
 };
-
-static enum mode mode_of(uint64_t base)
-{
-    return (enum mode)(base >> 10 & 3);
-}
 
 /* The BSP bit is read-only here: which processor it is, is the configuration's business. */
 static int write_base(struct lapic *lapic, uint64_t value)
 {
     uint64_t reserved = BASE_RESERVED | ~(BIT(lapic->settings.physical_address_bits) - 1);
-    enum mode from = mode_of(lapic->base), to = mode_of(value);
+    enum lapic_mode from = lapic_mode(lapic), to = (enum lapic_mode)(value >> 10 & 3);
 
     if ((value & reserved) || !(transitions[from] & 1u << to))
         return -EINVAL;
-    lapic->base = (value & ~LAPIC_BASE_BSP) | (lapic->base & LAPIC_BASE_BSP);
+    __atomic_store_n(&lapic->base, (value & ~LAPIC_BASE_BSP) | (lapic->base & LAPIC_BASE_BSP),
+                     __ATOMIC_RELAXED);
     if (from == to)
         return 0;
-    if (to == MODE_X2APIC)
+    if (to == LAPIC_MODE_X2APIC)
         set_identity(lapic); /* all other registers live on */
     else
         lapic_reset_by_init(lapic);

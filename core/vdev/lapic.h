@@ -4,15 +4,21 @@
  * The local APIC of one vCPU (SDM vol. 3, chapter "Advanced Programmable Interrupt Controller").
  *
  * Its registers live in a 4 KiB page at their xAPIC offsets, so that the page can be the virtual-APIC page of
- * a VMCS. The hardware may change the TPR in it without telling: whatever depends on the TPR reads it there
- * each time.
+ * a VMCS. The hardware may change TPR, IRR and ISR in it without telling (vmx/apicv.h): what depends on them
+ * reads them there each time.
+ *
+ * A local APIC belongs to its owner, the processor that runs its vCPU: all functions here are the owner's,
+ * but for those that say "any processor". Others leave their requests in its mailbox and wake it; the owner
+ * takes them by lapic_receive. To find out whom a message is for, and who has the lowest priority, a sender
+ * reads destination registers, TPR and enable bits of all APICs as they are at the moment, as messages on a
+ * bus would find them.
  *
  * What this APIC is: version 14H, six LVT entries (no CMCI), x2APIC, TSC-deadline timer, suppression of EOI
  * broadcasts, ID fixed (writes to the ID register are ignored). There is no SMM in a partition: SMIs are
  * dropped.
  *
- * Whoever runs the vCPU asks lapic_pending before each entry; vdev_ops.wake says when another vCPU has to ask
- * again.
+ * Whoever runs the vCPU asks lapic_pending before an entry; vdev_ops.wake says when it has to receive and to
+ * ask again.
  */
 #include "core/vdev/vdev.h"
 
@@ -94,7 +100,36 @@ struct lapic_settings {
     void (*eoi)(void *context, uint8_t vector);
 };
 
+/*
+ * Edge-triggered vectors that others have requested, as a processor with posted interrupts takes them from
+ * there by itself (SDM vol. 3, "Posted-interrupt processing": the descriptor).
+ */
+struct lapic_posted {
+    uint64_t requests[4]; /* bit n of all: vector n */
+    uint32_t control; /* bit 0: outstanding notification; bit 1: suppress it; 23:16: notification vector */
+    uint32_t destination; /* of notifications that devices send; unused */
+    uint64_t available[3];
+};
+
+#define LAPIC_POSTED_OUTSTANDING BIT(0)
+
+/* All that others may write of a local APIC, by atomic operations only. */
+struct lapic_mailbox {
+    struct lapic_posted posted __aligned(64);
+    uint64_t levels[4]; /* likewise: level-triggered vectors, which only software takes */
+    uint32_t mail; /* everything else: enum lapic_mail in lapic_private.h; bits 15:8: the SIPI's vector */
+};
+
+/* Bits 11:10 of IA32_APIC_BASE. */
+enum lapic_mode {
+    LAPIC_MODE_DISABLED = 0,
+    LAPIC_MODE_INVALID = 1, /* no write leads there */
+    LAPIC_MODE_XAPIC = 2,
+    LAPIC_MODE_X2APIC = 3,
+};
+
 struct lapic {
+    struct lapic_mailbox mailbox;
     uint32_t *page; /* the registers; page[offset / 4] */
     struct lapic_settings settings;
     unsigned id;          /* vCPU number and APIC ID; its index in settings.all */
@@ -102,10 +137,9 @@ struct lapic {
     uint64_t deadline;    /* partition TSC at which the timer expires; VDEV_NEVER if it is disarmed */
     uint64_t timer_start; /* one-shot and periodic: timer clock at which the present period began */
     uint32_t errors;      /* seen since ESR was last written: what it will show next */
-    uint8_t irr_words;    /* bit n: IRR word n is not 0 */
-    uint8_t isr_words;    /* the same for ISR */
     bool extint;          /* an ExtINT message came and was not taken yet */
-    bool lint[2];         /* levels of the LINT0 and LINT1 pins */
+    uint8_t lint[2];      /* levels of the LINT0 and LINT1 pins, others' to write */
+    uint32_t copy[LAPIC_SELF_IPI / 16 + 1]; /* of each register, what was last put there by this model */
 };
 
 /*
@@ -114,7 +148,8 @@ struct lapic {
  */
 void lapic_init(struct lapic *lapic, const struct lapic_settings *settings, unsigned id, void *page);
 
-/* Power-up or RESET: also IA32_APIC_BASE goes back to its default. */
+/* Power-up or RESET: also IA32_APIC_BASE goes back to its default, and the mailbox is emptied: nobody may
+ * post meanwhile. */
 void lapic_reset(struct lapic *lapic);
 
 /* The vCPU takes an INIT: all registers but IA32_APIC_BASE (and so mode and ID) go to their power-on state.
@@ -127,6 +162,11 @@ void lapic_reset_by_init(struct lapic *lapic);
  */
 void lapic_enable_virtual_wire(struct lapic *lapic);
 
+static inline enum lapic_mode lapic_mode(const struct lapic *lapic)
+{
+    return (enum lapic_mode)(lapic->base >> 10 & 3);
+}
+
 /* True if an access to `gpa` is one to the register page: xAPIC mode, and the page is where IA32_APIC_BASE
  * says. */
 bool lapic_decodes(const struct lapic *lapic, gpa_t gpa);
@@ -137,6 +177,12 @@ bool lapic_decodes(const struct lapic *lapic, gpa_t gpa);
  */
 uint64_t lapic_mmio_read(struct lapic *lapic, unsigned offset, unsigned size);
 void lapic_mmio_write(struct lapic *lapic, unsigned offset, unsigned size, uint64_t value);
+
+/*
+ * The processor has virtualised a write to the register at `offset` (bits 11:4 count): the value is in the
+ * page already, whole, and what follows from it is to be done (SDM vol. 3, "APIC-write VM exits").
+ */
+void lapic_write_virtualized(struct lapic *lapic, unsigned offset);
 
 /* RDMSR and WRMSR of one of the LAPIC_MSR_... above. -EINVAL: the guest gets #GP(0), and nothing has changed.
  */
@@ -155,6 +201,10 @@ uint8_t lapic_take(struct lapic *lapic);
 
 /* End of interrupt, as a write to the EOI register does it. */
 void lapic_eoi(struct lapic *lapic);
+
+/* The processor has virtualised the EOI of `vector`, out of ISR already: the rest of it, if it was
+ * level-triggered. */
+void lapic_eoi_virtualized(struct lapic *lapic, uint8_t vector);
 
 /*
  * The VMCS TPR threshold: the class that the guest's TPR has to fall below for an interrupt that waits for
@@ -180,11 +230,19 @@ bool lapic_accepts_extint(const struct lapic *lapic);
 /* The vCPU has made the INTA cycle: an ExtINT message is used up. */
 void lapic_extint_taken(struct lapic *lapic);
 
-/* The level of pin LINT0 or LINT1 (`pin` 0 or 1): the output of the 8259, and NMI. */
+/* The level of pin LINT0 or LINT1 (`pin` 0 or 1): the output of the 8259, and NMI. Any processor, one at a
+ * time. */
 void lapic_set_lint(struct lapic *lapic, unsigned pin, bool level);
 
 /*
- * Sends `message` to those of the `count` APICs in `all` that it is meant for. True if at least one took it.
- * NMI, INIT and start-up messages go to vdev_ops.ipi.
+ * Posts `message` to those of the `count` APICs in `all` that it is meant for. True if at least one is there
+ * to take it. Any processor. A level-triggered message that an APIC refuses after all, because it has been
+ * disabled meanwhile, is answered by lapic_settings.eoi when it is received.
  */
 bool lapic_deliver(struct lapic *all, unsigned count, const struct lapic_message *message);
+
+/*
+ * Takes what is in the mailbox: vectors into IRR and TMR, changes of the pins, ExtINT; then vdev_ops.ipi for
+ * NMI, INIT and start-up, in this order. Called when vdev_ops.wake or `posted` was, before the next entry.
+ */
+void lapic_receive(struct lapic *lapic);

@@ -85,55 +85,68 @@ static uint64_t arbitrate(const struct lapic *all, uint64_t targets, uint8_t vec
     return candidates & -candidates;
 }
 
-static bool deliver_ipi(struct lapic *lapic, enum vdev_ipi kind, uint8_t vector)
+/* `self`: the sender is the target's owner. */
+static bool deliver_vector(struct lapic *lapic, const struct lapic_message *message, bool self)
 {
-    const struct vdev_host *host = lapic->settings.host;
-
-    host->ops->ipi(host->context, lapic->id, kind, vector);
+    if (self)
+        return lapic_accept(lapic, message->vector, message->level);
+    if (!lapic_is_software_enabled(lapic))
+        return false;
+    if (message->vector < LAPIC_FIRST_VECTOR) {
+        lapic_post_mail(lapic, LAPIC_MAIL_ILLEGAL);
+        return false;
+    }
+    lapic_post_vector(lapic, message->vector, message->level);
     return true;
 }
 
-static bool deliver_to_one(struct lapic *lapic, const struct lapic_message *message)
+/* NMI and the like are mail also when they are to the sender itself: they must not come within its exit. */
+static bool deliver_to_one(struct lapic *lapic, const struct lapic_message *message, bool self)
 {
-    const struct vdev_host *host = lapic->settings.host;
-
     if (!lapic_is_enabled(lapic))
         return false;
     switch (message->mode) {
     case LAPIC_FIXED:
     case LAPIC_LOWEST_PRIORITY:
-        return lapic_accept(lapic, message->vector, message->level);
+        return deliver_vector(lapic, message, self);
     case LAPIC_NMI:
-        return deliver_ipi(lapic, VDEV_IPI_NMI, 0);
+        lapic_post_mail(lapic, LAPIC_MAIL_NMI);
+        return true;
     case LAPIC_INIT:
-        return deliver_ipi(lapic, VDEV_IPI_INIT, 0);
+        lapic_post_mail(lapic, LAPIC_MAIL_INIT);
+        return true;
     case LAPIC_SIPI:
-        return deliver_ipi(lapic, VDEV_IPI_SIPI, message->vector);
+        lapic_post_sipi(lapic, message->vector);
+        return true;
     case LAPIC_EXTINT:
         if (!lapic_is_software_enabled(lapic))
             return false;
-        lapic->extint = true;
-        host->ops->wake(host->context, lapic->id);
+        lapic_post_mail(lapic, LAPIC_MAIL_EXTINT);
         return true;
     default:
         return false; /* SMI: there is no SMM; 3 is reserved */
     }
 }
 
-static bool deliver_to_set(struct lapic *all, uint64_t targets, const struct lapic_message *message)
+/* `sender`: the local APIC that sends, or NULL if it is another device. */
+static bool deliver_to_set(struct lapic *all, uint64_t targets, const struct lapic_message *message,
+                           const struct lapic *sender)
 {
     bool accepted = false;
 
     if (message->mode == LAPIC_LOWEST_PRIORITY)
         targets = arbitrate(all, targets, message->vector);
-    for (; targets != 0; targets &= targets - 1)
-        accepted |= deliver_to_one(&all[__builtin_ctzll(targets)], message);
+    for (; targets != 0; targets &= targets - 1) {
+        struct lapic *lapic = &all[__builtin_ctzll(targets)];
+
+        accepted |= deliver_to_one(lapic, message, lapic == sender);
+    }
     return accepted;
 }
 
 bool lapic_deliver(struct lapic *all, unsigned count, const struct lapic_message *message)
 {
-    return deliver_to_set(all, find_targets(all, count, message), message);
+    return deliver_to_set(all, find_targets(all, count, message), message, NULL);
 }
 
 static uint32_t icr_destination(const struct lapic *lapic)
@@ -164,12 +177,14 @@ void lapic_send(struct lapic *lapic)
 
     if (message.mode == LAPIC_INIT && (icr & (ICR_LEVEL | ICR_ASSERT)) == ICR_LEVEL)
         return;
+    if (message.mode == LAPIC_EXTINT) /* an LVT entry's or IO-APIC's; reserved in the ICR */
+        return;
     if (message.mode <= LAPIC_LOWEST_PRIORITY && message.vector < LAPIC_FIRST_VECTOR)
         lapic_error(lapic, LAPIC_ERROR_SEND_VECTOR);
 
     switch ((enum icr_shorthand)((icr >> 18) & 3)) {
     case ICR_DESTINATION:
-        lapic_deliver(all, count, &message);
+        deliver_to_set(all, find_targets(all, count, &message), &message, lapic);
         break;
     case ICR_SELF:
         if (message.mode == LAPIC_FIXED)
@@ -177,10 +192,10 @@ void lapic_send(struct lapic *lapic)
         break;
     case ICR_ALL:
         if (message.mode == LAPIC_FIXED)
-            deliver_to_set(all, everybody(count), &message);
+            deliver_to_set(all, everybody(count), &message, lapic);
         break;
     case ICR_OTHERS:
-        deliver_to_set(all, everybody(count) & ~BIT(lapic->id), &message);
+        deliver_to_set(all, everybody(count) & ~BIT(lapic->id), &message, lapic);
         break;
     }
 }

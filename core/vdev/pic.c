@@ -187,7 +187,7 @@ static void set_output(struct pic *pic, bool level)
 {
     if (pic->level == level)
         return;
-    pic->level = level;
+    __atomic_store_n(&pic->level, level, __ATOMIC_RELEASE);
     pic->output(pic->host->context, level);
 }
 
@@ -225,7 +225,7 @@ uint8_t pic_take(struct pic *pic)
 
 bool pic_pending(const struct pic *pic)
 {
-    return pic->level;
+    return __atomic_load_n(&pic->level, __ATOMIC_ACQUIRE);
 }
 
 void pic_set_line(struct pic *pic, unsigned line, bool level)

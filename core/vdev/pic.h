@@ -52,7 +52,7 @@ void pic_write(struct pic *pic, uint16_t port, uint8_t value);
 /* The level of input `line` (0 to 15; 2 is the cascade, and ignored). */
 void pic_set_line(struct pic *pic, unsigned line, bool level);
 
-/* True if the INT output is up. */
+/* True if the INT output is up. Alone of all here it may be asked by any processor at any time. */
 bool pic_pending(const struct pic *pic);
 
 /* The INTA cycle: acknowledges the highest request and returns its vector; without a request, the spurious

@@ -59,6 +59,14 @@ static void inner_wake(void *context, unsigned vcpu)
     platform->host.ops->wake(platform->host.context, vcpu);
 }
 
+static void inner_posted(void *context, unsigned vcpu)
+{
+    const struct platform *platform = context;
+    const struct vdev_ops *ops = platform->host.ops;
+
+    (ops->posted != NULL ? ops->posted : ops->wake)(platform->host.context, vcpu);
+}
+
 static void inner_ipi(void *context, unsigned vcpu, enum vdev_ipi kind, uint8_t vector)
 {
     const struct platform *platform = context;
@@ -72,6 +80,7 @@ static const struct vdev_ops inner_ops = {
     .power = inner_power,
     .console_write = inner_console_write,
     .wake = inner_wake,
+    .posted = inner_posted,
     .ipi = inner_ipi,
 };
 
@@ -84,11 +93,14 @@ static void pic_output(void *context, bool level)
     ioapic_set_pin(&platform->ioapic, IOAPIC_PIN_PIC, level);
 }
 
+/* From a local APIC, whose owner does not hold the lock. */
 static void lapic_ended(void *context, uint8_t vector)
 {
     struct platform *platform = context;
 
+    spinlock_acquire(&platform->lock);
     ioapic_eoi(&platform->ioapic, vector);
+    spinlock_release(&platform->lock);
 }
 
 /* ---- Memory-mapped I/O --------------------------------------------------------------------------------- */
@@ -96,6 +108,33 @@ static void lapic_ended(void *context, uint8_t vector)
 static bool ioapic_decodes(gpa_t gpa)
 {
     return align_down(gpa.value, PAGE_SIZE) == IOAPIC_BASE_DEFAULT;
+}
+
+/* Who else than the local APICs answers at `gpa`. False: nobody. */
+static bool board_read(struct platform *platform, gpa_t gpa, unsigned size, uint64_t *value)
+{
+    bool decoded = true;
+
+    spinlock_acquire(&platform->lock);
+    if (ioapic_decodes(gpa))
+        *value = ioapic_mmio_read(&platform->ioapic, gpa.value & (PAGE_SIZE - 1), size);
+    else
+        decoded = pci_mmio_read(&platform->pci, gpa, size, value);
+    spinlock_release(&platform->lock);
+    return decoded;
+}
+
+static bool board_write(struct platform *platform, gpa_t gpa, unsigned size, uint64_t value)
+{
+    bool decoded = true;
+
+    spinlock_acquire(&platform->lock);
+    if (ioapic_decodes(gpa))
+        ioapic_mmio_write(&platform->ioapic, gpa.value & (PAGE_SIZE - 1), size, value);
+    else
+        decoded = pci_mmio_write(&platform->pci, gpa, size, value);
+    spinlock_release(&platform->lock);
+    return decoded;
 }
 
 /* Registers do not go on in the next page. */
@@ -110,12 +149,9 @@ bool platform_mmio_read(struct platform *platform, unsigned vcpu, gpa_t gpa, uns
 
     if (!within_page(offset, size))
         return false;
-    if (lapic_decodes(&platform->lapics[vcpu], gpa))
-        *value = lapic_mmio_read(&platform->lapics[vcpu], offset, size);
-    else if (ioapic_decodes(gpa))
-        *value = ioapic_mmio_read(&platform->ioapic, offset, size);
-    else
-        return false;
+    if (!lapic_decodes(&platform->lapics[vcpu], gpa))
+        return board_read(platform, gpa, size, value);
+    *value = lapic_mmio_read(&platform->lapics[vcpu], offset, size);
     return true;
 }
 
@@ -125,27 +161,27 @@ bool platform_mmio_write(struct platform *platform, unsigned vcpu, gpa_t gpa, un
 
     if (!within_page(offset, size))
         return false;
-    if (lapic_decodes(&platform->lapics[vcpu], gpa))
-        lapic_mmio_write(&platform->lapics[vcpu], offset, size, value);
-    else if (ioapic_decodes(gpa))
-        ioapic_mmio_write(&platform->ioapic, offset, size, value);
-    else
-        return false;
+    if (!lapic_decodes(&platform->lapics[vcpu], gpa))
+        return board_write(platform, gpa, size, value);
+    lapic_mmio_write(&platform->lapics[vcpu], offset, size, value);
     return true;
 }
 
 /* ---- Time ---------------------------------------------------------------------------------------------- */
 
-uint64_t platform_deadline(const struct platform *platform, unsigned vcpu)
+uint64_t platform_deadline(struct platform *platform, unsigned vcpu)
 {
     uint64_t deadline = lapic_deadline(&platform->lapics[vcpu]);
 
     if (vcpu != 0)
         return deadline;
+    spinlock_acquire(&platform->lock);
     deadline = min_u64(deadline, pit_deadline(&platform->pit));
     deadline = min_u64(deadline, rtc_deadline(&platform->rtc));
     deadline = min_u64(deadline, uart_deadline(&platform->uart));
-    return min_u64(deadline, acpi_pm_deadline(&platform->acpi_pm));
+    deadline = min_u64(deadline, acpi_pm_deadline(&platform->acpi_pm));
+    spinlock_release(&platform->lock);
+    return deadline;
 }
 
 void platform_expire(struct platform *platform, unsigned vcpu, uint64_t now)
@@ -153,59 +189,96 @@ void platform_expire(struct platform *platform, unsigned vcpu, uint64_t now)
     lapic_expire(&platform->lapics[vcpu], now);
     if (vcpu != 0)
         return;
+    spinlock_acquire(&platform->lock);
     pit_expire(&platform->pit, now);
     rtc_expire(&platform->rtc, now);
     uart_expire(&platform->uart, now);
     acpi_pm_expire(&platform->acpi_pm, now);
+    spinlock_release(&platform->lock);
 }
 
 /* ---- Interrupts ---------------------------------------------------------------------------------------- */
 
-/* External interrupts do not wait for the local APIC's priorities, so they go first. */
+/* External interrupts do not wait for the local APIC's priorities, so they go first. The output of the 8259s
+ * is a level that everybody may look at. */
 static bool external_pending(const struct platform *platform, unsigned vcpu)
 {
     return pic_pending(&platform->pic) && lapic_accepts_extint(&platform->lapics[vcpu]);
 }
 
-int platform_interrupt_pending(struct platform *platform, unsigned vcpu)
+int platform_interrupt_pending(const struct platform *platform, unsigned vcpu)
 {
     if (external_pending(platform, vcpu))
         return PLATFORM_INTERRUPT_EXTERNAL;
     return lapic_pending(&platform->lapics[vcpu]);
 }
 
+/* The INTA cycle, unless another vCPU has made it first: then -1. */
+static int external_take(struct platform *platform, unsigned vcpu)
+{
+    int vector = -1;
+
+    spinlock_acquire(&platform->lock);
+    if (external_pending(platform, vcpu)) {
+        lapic_extint_taken(&platform->lapics[vcpu]);
+        vector = pic_take(&platform->pic);
+    }
+    spinlock_release(&platform->lock);
+    return vector;
+}
+
 int platform_interrupt_take(struct platform *platform, unsigned vcpu)
 {
     struct lapic *lapic = &platform->lapics[vcpu];
 
-    if (external_pending(platform, vcpu)) {
-        lapic_extint_taken(lapic);
-        return pic_take(&platform->pic);
-    }
+    if (external_pending(platform, vcpu))
+        return external_take(platform, vcpu);
     return lapic_pending(lapic) < 0 ? -1 : lapic_take(lapic);
 }
 
+/* ---- The operator -------------------------------------------------------------------------------------- */
+
 bool platform_console_input(struct platform *platform, char byte)
 {
-    return uart_receive(&platform->uart, (uint8_t)byte);
+    bool taken;
+
+    spinlock_acquire(&platform->lock);
+    taken = uart_receive(&platform->uart, (uint8_t)byte);
+    spinlock_release(&platform->lock);
+    return taken;
+}
+
+bool platform_press_power_button(struct platform *platform)
+{
+    bool heard;
+
+    spinlock_acquire(&platform->lock);
+    heard = acpi_pm_press_power_button(&platform->acpi_pm);
+    spinlock_release(&platform->lock);
+    return heard;
 }
 
 /* ---- Power-on ------------------------------------------------------------------------------------------ */
 
-/* The devices first: they let go of their interrupt lines, which the interrupt controllers remember. */
+/*
+ * The devices first: they let go of their interrupt lines, which the interrupt controllers remember. No vCPU
+ * runs, but the housekeeper may be asked about the board.
+ */
 void platform_reset(struct platform *platform, int64_t wall_clock)
 {
+    spinlock_acquire(&platform->lock);
     pit_reset(&platform->pit);
     rtc_reset(&platform->rtc, wall_clock);
     uart_reset(&platform->uart);
     acpi_pm_reset(&platform->acpi_pm);
-    pci_init(&platform->pci);
+    pci_reset(&platform->pci);
     platform->post_code = 0;
     pic_reset(&platform->pic);
     ioapic_reset(&platform->ioapic);
     for (unsigned i = 0; i < platform->settings.vcpus; i++)
         lapic_reset(&platform->lapics[i]);
     lapic_enable_virtual_wire(&platform->lapics[0]);
+    spinlock_release(&platform->lock);
 }
 
 void platform_init(struct platform *platform, const struct vdev_host *host,

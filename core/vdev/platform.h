@@ -8,7 +8,14 @@
  * lines 16 to 23 are the IO-APIC's alone. The output of the 8259s is LINT0 of every local APIC. There is no
  * firmware; what it would leave behind is part of the power-on state: CMOS filled in, vCPU 0 in virtual wire
  * mode.
+ *
+ * Each local APIC belongs to the processor that runs its vCPU, and needs no lock. All other devices are under
+ * the board's lock, which the functions below take; so any of a partition's processors and the housekeeper
+ * may call them, except where a function is said to be the owner's: by the vCPU itself. Of what the host is
+ * asked for, `now`, `wake`, `posted`, `power` and `console_write` run under the lock: they must not call back
+ * into the board. `ipi` never does.
  */
+#include "arch/x86/spinlock.h"
 #include "core/vdev/acpi.h"
 #include "core/vdev/acpi_pm.h"
 #include "core/vdev/ioapic.h"
@@ -33,6 +40,7 @@ struct platform_settings {
 };
 
 struct platform {
+    struct spinlock lock;   /* of all that follows but the local APICs */
     struct vdev_host host;  /* what the platform was given */
     struct vdev_host inner; /* what its devices are given: set_irq fans out to PIC and IO-APIC here */
     struct platform_settings settings;
@@ -90,27 +98,39 @@ static inline bool platform_read_moves_deadline(uint16_t port)
 }
 
 /*
- * Memory-mapped I/O by vCPU `vcpu` at `gpa`, 1, 2, 4 or 8 bytes: local APIC (where its base says), IO-APIC.
- * False if nobody decodes the address: reads as all ones, writes are lost.
+ * Memory-mapped I/O by vCPU `vcpu`, the owner, at `gpa`, 1, 2, 4 or 8 bytes: local APIC (where its base
+ * says), IO-APIC. False if nobody decodes the address: reads as all ones, writes are lost.
  */
 bool platform_mmio_read(struct platform *platform, unsigned vcpu, gpa_t gpa, unsigned size, uint64_t *value);
 bool platform_mmio_write(struct platform *platform, unsigned vcpu, gpa_t gpa, unsigned size, uint64_t value);
 
 /* The earliest partition TSC at which a device of vCPU `vcpu` (or, for vCPU 0, of the board) wants
- * platform_expire. */
-uint64_t platform_deadline(const struct platform *platform, unsigned vcpu);
+ * platform_expire. Both are the owner's. */
+uint64_t platform_deadline(struct platform *platform, unsigned vcpu);
 void platform_expire(struct platform *platform, unsigned vcpu, uint64_t now);
 
 /*
- * The vector that vCPU `vcpu` would take now if its RFLAGS.IF and interruptibility let it, or -1; a request
- * of the 8259 by LINT0 in ExtINT mode, whose vector only the INTA cycle tells, is
+ * Takes what others have left for the local APIC of vCPU `vcpu`: to be called by the owner after `wake` or
+ * `posted`, before it looks at events. May call `ipi`.
+ */
+static inline void platform_receive(struct platform *platform, unsigned vcpu)
+{
+    lapic_receive(&platform->lapics[vcpu]);
+}
+
+/*
+ * The vector that vCPU `vcpu` (both are the owner's) would take now if its RFLAGS.IF and interruptibility let
+ * it, or -1; a request of the 8259 by LINT0 in ExtINT mode, whose vector only the INTA cycle tells, is
  * PLATFORM_INTERRUPT_EXTERNAL. platform_interrupt_take acknowledges it (local APIC: IRR to ISR; 8259: INTA
  * cycle) and returns the vector, or -1 if there is none.
  */
 #define PLATFORM_INTERRUPT_EXTERNAL 256
-int platform_interrupt_pending(struct platform *platform, unsigned vcpu);
+int platform_interrupt_pending(const struct platform *platform, unsigned vcpu);
 int platform_interrupt_take(struct platform *platform, unsigned vcpu);
 
 /* A byte typed at the partition's console. False if the receiver is full: offer it again after the next exit.
  */
 bool platform_console_input(struct platform *platform, char byte);
+
+/* The operator presses the power button. False if the guest has not enabled it, so that nobody will hear. */
+bool platform_press_power_button(struct platform *platform);

@@ -177,7 +177,7 @@ static const struct platform_port_range *find_wide_range(uint16_t port, unsigned
     return range && range->wide && port + size - 1 <= range->last ? range : NULL;
 }
 
-uint32_t platform_port_read(struct platform *platform, uint16_t port, unsigned size)
+static uint32_t read_ports(struct platform *platform, uint16_t port, unsigned size)
 {
     const struct platform_port_range *range;
     uint32_t value = 0;
@@ -192,7 +192,7 @@ uint32_t platform_port_read(struct platform *platform, uint16_t port, unsigned s
     return value;
 }
 
-void platform_port_write(struct platform *platform, uint16_t port, unsigned size, uint32_t value)
+static void write_ports(struct platform *platform, uint16_t port, unsigned size, uint32_t value)
 {
     const struct platform_port_range *range;
 
@@ -207,4 +207,21 @@ void platform_port_write(struct platform *platform, uint16_t port, unsigned size
     }
     for (unsigned i = 0; i < size; i++)
         write_byte(platform, (uint16_t)(port + i), (uint8_t)(value >> 8 * i));
+}
+
+uint32_t platform_port_read(struct platform *platform, uint16_t port, unsigned size)
+{
+    uint32_t value;
+
+    spinlock_acquire(&platform->lock);
+    value = read_ports(platform, port, size);
+    spinlock_release(&platform->lock);
+    return value;
+}
+
+void platform_port_write(struct platform *platform, uint16_t port, unsigned size, uint32_t value)
+{
+    spinlock_acquire(&platform->lock);
+    write_ports(platform, port, size, value);
+    spinlock_release(&platform->lock);
 }

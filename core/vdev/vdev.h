@@ -5,7 +5,8 @@
  * and where it keeps time a pair of `..._deadline` / `..._expire`. It knows neither VMX nor the partition;
  * what it needs from above it asks through struct vdev_ops, one instance for all devices of a partition.
  *
- * Time is the partition's TSC. All calls are made from the run loop of the pCPU that runs the partition.
+ * Time is the partition's TSC. A device of the board is touched by one processor at a time, which holds the
+ * board's lock (core/vdev/platform.h); a local APIC by its owner, the processor that runs its vCPU.
  */
 #include "lib/types.h"
 
@@ -32,10 +33,21 @@ struct vdev_ops {
     void (*power)(void *context, enum vdev_power what);
     /* The guest's console writes a byte. */
     void (*console_write)(void *context, char byte);
-    /* vCPU `vcpu` may have a new interrupt to take: re-evaluate before its next entry, wake it if it is
-     * halted. */
+    /*
+     * vCPU `vcpu` may have a new interrupt to take, or its local APIC's mailbox something to receive: receive
+     * and re-evaluate before its next entry, wake it if it is halted. From any processor.
+     */
     void (*wake)(void *context, unsigned vcpu);
-    /* Delivers an NMI, INIT or start-up message (`vector`: the SIPI's) to vCPU `vcpu`. */
+    /*
+     * The same, if all that came is in the part of the mailbox that has the layout of a posted-interrupt
+     * descriptor: a vCPU that runs with posted interrupts takes it without an exit when its processor gets
+     * the notification vector. NULL: `wake` is called instead.
+     */
+    void (*posted)(void *context, unsigned vcpu);
+    /*
+     * vCPU `vcpu` takes an NMI, INIT or start-up message (`vector`: the SIPI's). Always from its owner; of an
+     * INIT the callee resets the local APIC (lapic_reset_by_init) as well.
+     */
     void (*ipi)(void *context, unsigned vcpu, enum vdev_ipi kind, uint8_t vector);
 };
 

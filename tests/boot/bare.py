@@ -22,12 +22,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "bare-cache"
 STORED = ROOT / "tests" / "boot" / "stored"  # outputs that are committed, so that a fresh clone need not make them
+GUESTS = ROOT / "tests" / "guests"
+# Guests that are no comparison: they never end, need somebody who talks to them, or want several machines.
+APART = {"hostile", "bench_exits", "bench_smp", "spin", "sweep", "state", "ivshmem"}
+PROCESSORS = {"smp": 2}  # that a guest wants, if it is not one
 MODEL = "corei7_skylake_x"
 FIRMWARE = ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/bochs/VGABIOS-lgpl-latest")
 
 BOCHSRC = """\
 display_library: rfb, options="timeout=0"
-cpu: model={model}, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0
+cpu: model={model}, count={count}, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=0
 clock: sync=none
 memory: guest={memory}, host={memory}
 romimage: file={bios}
@@ -71,15 +75,20 @@ class BareTimeout(Exception):
     """The guest did not end: what it had printed, and the emulator's log."""
 
 
+def compared():
+    """The names of the guests that say the same bare and in a partition."""
+    return sorted(path.stem for path in GUESTS.glob("*.c") if path.stem not in APART)
+
+
 def emulator():
     """The bytes that are the emulator's version."""
     return Path(shutil.which("bochs")).read_bytes()
 
 
-def key(image, words, model, memory):
+def key(image, words, model, memory, count=1):
     digest = hashlib.sha256()
     parts = (image.read_bytes(), words.encode(), model.encode(), str(memory).encode(),
-             emulator(), BOCHSRC.encode(), GRUB_CFG.encode(),
+             emulator(), BOCHSRC.replace("{count}", str(count)).encode(), GRUB_CFG.encode(),
              *(Path(rom).read_bytes() for rom in FIRMWARE))
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -96,9 +105,9 @@ def make_iso(image, words, directory):
                     str(directory / "guest.iso"), str(tree)], check=True, capture_output=True)
 
 
-def run_emulator(directory, model, memory, timeout):
+def run_emulator(directory, model, memory, count, timeout):
     (directory / "bochsrc").write_text(BOCHSRC.format(
-        model=model, memory=memory, bios=FIRMWARE[0], vga=FIRMWARE[1], directory=directory))
+        model=model, memory=memory, count=count, bios=FIRMWARE[0], vga=FIRMWARE[1], directory=directory))
     (directory / "commands").write_text("c\n")
     with open(directory / "output", "wb") as output, subprocess.Popen(
             ["bochs", "-q", "-f", "bochsrc", "-rc", "commands", "-unlock"], cwd=directory,
@@ -117,10 +126,13 @@ def run_emulator(directory, model, memory, timeout):
     return Bare(text=text, ticks=int(stamps[-1]) if stamps else 0, status=status, log=log[-2000:])
 
 
-def run(image, words="", model=MODEL, memory=64, timeout=120, cache=True):
-    """The result of running `image` (a path) bare; from the cache if the same was run before."""
+def run(image, words="", model=MODEL, memory=64, count=1, timeout=120, cache=True):
+    """
+    The result of running `image` (a path) bare on `count` processors; from the cache if the same was run
+    before.
+    """
     image = Path(image)
-    name = f"{key(image, words, model, memory)}.json"
+    name = f"{key(image, words, model, memory, count)}.json"
     kept = CACHE / name
     for place in (STORED / name, kept):
         if cache and place.exists():
@@ -128,7 +140,7 @@ def run(image, words="", model=MODEL, memory=64, timeout=120, cache=True):
     with tempfile.TemporaryDirectory(prefix="umbra-bare-") as name:
         directory = Path(name)
         make_iso(image, words, directory)
-        result = run_emulator(directory, model, memory, timeout)
+        result = run_emulator(directory, model, memory, count, timeout)
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = kept.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(asdict(result)))
@@ -142,12 +154,13 @@ def main():
     parser.add_argument("words", nargs="*")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--memory", type=int, default=64, help="MiB")
+    parser.add_argument("--count", type=int, default=1, help="processors")
     parser.add_argument("--timeout", type=float, default=120, help="seconds")
     parser.add_argument("--no-cache", action="store_true")
     arguments = parser.parse_args()
     try:
         result = run(arguments.image, " ".join(arguments.words), arguments.model, arguments.memory,
-                     arguments.timeout, not arguments.no_cache)
+                     arguments.count, arguments.timeout, not arguments.no_cache)
     except BareTimeout as error:
         sys.exit(str(error))
     print(result.text.replace("\r", ""), end="")

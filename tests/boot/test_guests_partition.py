@@ -6,15 +6,20 @@ when a partition's processor or board does anything else than the bare one.
 import pytest
 
 from tests.boot import bare, compare, conf
-from tests.boot.machine import BUILD, ROOT
-
-NAMES = sorted(path.stem for path in (ROOT / "tests" / "guests").glob("*.c") if path.stem not in ("hostile", "bench_exits"))
+from tests.boot.machine import BUILD
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Its rows about the shadow of STI stand or fall with Bochs' defect of virtual interrupts (docs/notes/bochs.md), which an
+# interrupt of the machine at that moment brings out: it runs where none comes.
+UNDISTURBED = {"interrupts"}
+
+
+@pytest.mark.parametrize("name", [name for name in bare.compared() if name not in bare.PROCESSORS])
 def test_same_as_bare(machine, tmp_path, record_property, name):
     expected = bare.run(BUILD / "tests" / "guests" / f"{name}.elf")
-    machine.boot(conf.write(tmp_path, guest=conf.guest(name, on_stop="poweroff")), "--on", "bochs")
+    place = {"cpus": 1} if name in UNDISTURBED else {}
+    configuration = conf.write(tmp_path, guest=conf.guest(name, on_stop="poweroff", **place))
+    machine.boot(configuration, "--on", "bochs", "--cpus", len(place) + 1)
     assert machine.wait_end() == 0
     result = compare.compare(name, expected.text, machine.before)
     assert result.problems == []

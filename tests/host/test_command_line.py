@@ -9,7 +9,7 @@ from umbra import common, medium
     "words, mentioned",
     [
         ([], ["check", "image", "run", "fetch"]),
-        (["check"], ["FILE.conf", "--memory"]),
+        (["check"], ["FILE.conf", "--memory", "--processors"]),
         (["image"], ["-o OUT.iso", "--disk OUT.img", "--size"]),
         (["run"], ["--on {auto,kvm,bochs,qemu}", "--model", "--cpus", "--memory", "--log", "--timeout"]),
         (["fetch"], ["build/guests"]),
@@ -30,6 +30,8 @@ def test_help(host, words, mentioned):
         ["fly"],
         ["run"],
         ["run", "x", "--memory", "lots"],
+        ["check", "x", "--processors", "0"],
+        ["check", "x", "--processors", "two"],
         ["run", "x", "--timeout", "0"],
         ["image", "x.conf"],
         ["image", "x.conf", "-o", "y", "--size", "1G"],
@@ -59,14 +61,17 @@ def test_no_sizes(text):
 
 
 def test_check_passes_through(host):
-    """Fails when the checker's words, its status or the memory do not arrive."""
+    """Fails when the checker's words, its status or what the machine has do not arrive."""
     conf = host.conf()
     assert host.umbra("check", conf).returncode == 0
     conf.write_text("BAD")
-    done = host.umbra("check", conf, "--memory", "1G")
+    done = host.umbra("check", conf, "--memory", "1G", "--processors", "4")
     assert done.returncode == 1
-    assert done.stdout == f"{conf} --memory {1 << 30}\n"
+    assert done.stdout == f"{conf} --memory {1 << 30} --processors 4\n"
     assert done.stderr == ""
+    done = host.umbra("run", conf, "--on", "bochs", "--memory", "512M", "--cpus", "3")
+    assert done.returncode == 1
+    assert done.stdout == f"{conf} --memory {512 << 20} --processors 3\n"
 
 
 @pytest.mark.parametrize("words", [["image", "-o", "out.iso"], ["image", "--disk", "out.img"], ["run"]])

@@ -61,7 +61,7 @@ def make_deb(store, name, version, files):
 
 @pytest.fixture
 def store(tmp_path):
-    """Kept packages: two kernels, busybox."""
+    """Kept packages: two kernels, and one of each other."""
     folder = tmp_path / "packages"
     folder.mkdir()
     make_deb(folder, "linux-image-6.1.0-9-amd64", "6.1.90-1", {"boot/vmlinuz-6.1.0-9-amd64": b"old"})
@@ -72,25 +72,42 @@ def store(tmp_path):
         {"boot/vmlinuz-6.1.0-13-amd64": bz_image(XZ), "boot/config-6.1.0-13-amd64": b"config"},
     )
     make_deb(folder, "busybox-static", "1.35", {"bin/busybox": b"busybox itself"})
+    make_deb(folder, "gnumach-image-1.8-486", "1.8", {"boot/gnumach-1.8-486.gz": gzip.compress(b"Mach itself")})
+    make_deb(
+        folder,
+        "xen-hypervisor-4.17-amd64",
+        "4.17.7",
+        {"boot/xen-4.17-amd64.efi": b"for EFI", "boot/xen-4.17-amd64.gz": gzip.compress(b"Xen itself")},
+    )
+    make_deb(
+        folder,
+        "memtest86+",
+        "6.10",
+        {"boot/memtest86+ia32.bin": b"for 32 bits", "boot/memtest86+x64.bin": b"memtest itself"},
+    )
     return folder
 
 
-def test_newest_kernel():
+def test_newest_name():
     """Fails when versions are compared as text, or another flavour is taken."""
-    assert packages.newest_kernel(DEPENDS) == "linux-image-6.1.0-13-amd64"
-    assert packages.newest_kernel("") is None
+    assert packages.newest_name(packages.KERNEL, DEPENDS) == "linux-image-6.1.0-13-amd64"
+    assert packages.newest_name(packages.KERNEL, "") is None
+    xen = "  Depends: xen-hypervisor-4.9-amd64\n  Depends: xen-hypervisor-4.17-amd64\n  Depends: xen-hypervisor-common\n"
+    assert packages.newest_name(packages.XEN, xen) == "xen-hypervisor-4.17-amd64"
+    mach = "  Depends: gnumach-image-1.8-486\n  Depends: gnumach-image-1.8-486-dbg\n  Depends: gnumach-image-1-486\n"
+    assert packages.newest_name(packages.GNUMACH, mach) == "gnumach-image-1.8-486"
 
 
 def test_kept(store):
     """Fails when a kept package is not found, or not the newest."""
-    assert packages.kernel(store).name == "linux-image-6.1.0-13-amd64_6.1.130-1_amd64.deb"
+    assert packages.newest(packages.KERNEL, store).name == "linux-image-6.1.0-13-amd64_6.1.130-1_amd64.deb"
     assert packages.named("busybox-static", store).name == "busybox-static_1.35_amd64.deb"
     assert packages.kept("busybox", store) is None
 
 
 def test_read_file(store):
     """Fails when another file is read, or a missing one is not missed."""
-    deb = packages.kernel(store)
+    deb = packages.newest(packages.KERNEL, store)
     assert packages.read_file(deb, "boot/config-.*") == b"config"
     with pytest.raises(common.Problem, match="holds no"):
         packages.read_file(deb, "boot/nothing")
@@ -98,7 +115,7 @@ def test_read_file(store):
 
 def test_damaged_package(store):
     """Fails when half a package gives half a kernel, or a traceback."""
-    deb = packages.kernel(store)
+    deb = packages.newest(packages.KERNEL, store)
     deb.write_bytes(deb.read_bytes()[:300])
     with pytest.raises(common.Problem):
         packages.read_file(deb, "boot/vmlinuz-.*")
@@ -181,6 +198,9 @@ def test_fetch_offline(store, tmp_path, monkeypatch, capsys):
     assert (made / "vmlinux").read_bytes() == VMLINUX
     shell = (made / "shell.cpio.gz").read_bytes()
     assert gzip.decompress(shell) == guests.shell_archive(b"busybox itself")
+    for name in ("Mach", "Xen", "memtest"):
+        file = {"Mach": "gnumach"}.get(name, name.lower())
+        assert (made / file).read_bytes() == f"{name} itself".encode()
     assert "vmlinuz from linux-image-6.1.0-13-amd64" in capsys.readouterr().err
 
     guests.fetch(made, store)
@@ -211,7 +231,7 @@ def apt(store, tmp_path, monkeypatch):
     programs.mkdir()
     log = tmp_path / "log"
     for name, text in {
-        "apt-get": APT_GET.format(log=log, lists=tmp_path / "lists", deb=packages.kernel(store)),
+        "apt-get": APT_GET.format(log=log, lists=tmp_path / "lists", deb=packages.newest(packages.KERNEL, store)),
         "apt-cache": "#!/bin/sh\n[ $1 = show ] && echo Size: 1500000; :\n",
     }.items():
         (programs / name).write_text(text)

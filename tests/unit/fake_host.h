@@ -64,7 +64,12 @@ static inline void fake_ipi(void *context, unsigned vcpu, enum vdev_ipi kind, ui
 static inline void fake_host_init(struct fake_host *fake, uint64_t tsc_hz)
 {
     static const struct vdev_ops ops = {
-        fake_now, fake_set_irq, fake_power, fake_console_write, fake_wake, fake_ipi,
+        .now = fake_now,
+        .set_irq = fake_set_irq,
+        .power = fake_power,
+        .console_write = fake_console_write,
+        .wake = fake_wake,
+        .ipi = fake_ipi,
     };
 
     memset(fake, 0, sizeof(*fake));

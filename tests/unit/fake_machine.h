@@ -17,9 +17,11 @@
 #include "core/partition_build.h"
 #include "core/policy_keys.h"
 #include "core/run.h"
+#include "drivers/lapic.h"
 #include "mm/physmap.h"
 #include "tests/unit/fake_vmcs.h"
 #include "tests/unit/processors.h"
+#include "vmx/barriers.h"
 
 #define GUEST_MEMORY MIB(8)
 #define GUEST_RIP    0x100000
@@ -36,7 +38,8 @@ static struct {
     uint64_t tsc;
     unsigned nmis;       /* handed to Umbra's own handler */
     unsigned dispatched; /* vector of the last external interrupt */
-    unsigned slice_ends;
+    unsigned slice_ends, attentions, yields;
+    const struct partition_vcpu *current; /* the one that runs */
 } fake_cpu;
 
 struct cpuid_registers cpu_cpuid(uint32_t leaf, uint32_t subleaf)
@@ -102,6 +105,26 @@ uint64_t cpu_read_dr3(void)
     return fake_cpu.dr[3];
 }
 
+void cpu_write_dr0(uint64_t value)
+{
+    fake_cpu.dr[0] = value;
+}
+
+void cpu_write_dr1(uint64_t value)
+{
+    fake_cpu.dr[1] = value;
+}
+
+void cpu_write_dr2(uint64_t value)
+{
+    fake_cpu.dr[2] = value;
+}
+
+void cpu_write_dr3(uint64_t value)
+{
+    fake_cpu.dr[3] = value;
+}
+
 uint64_t cpu_read_dr6(void)
 {
     return fake_cpu.dr6;
@@ -135,6 +158,7 @@ void trap_dispatch(uint8_t vector)
 }
 
 uint64_t percpu_offset;
+unsigned percpu_count = 4;
 
 uint64_t descriptor_gdt_base(void)
 {
@@ -168,19 +192,67 @@ void vcpu_state_load(const struct vcpu_state *state)
     fake_cpu.xcr0 = state->xcr0;
 }
 
-extern const char vcpu_exit[1];
-const char vcpu_exit[1];
+const char vcpu_exit[1], vcpu_exit_filling[1];
+
+unsigned vcpu_enter_clearing(struct vcpu *vcpu, bool launched)
+{
+    (void)vcpu, (void)launched;
+    fail();
+    return 1;
+}
+
+const struct vcpu_barriers *vcpu_state_barriers(void)
+{
+    static const struct vcpu_barriers none;
+
+    return &none;
+}
+
+struct vcpu_msr_lists vcpu_state_msr_lists(const struct vcpu_state *state)
+{
+    (void)state;
+    return (struct vcpu_msr_lists){.count = 0};
+}
 
 /* ---- The run loop's part ------------------------------------------------------------------------------ */
 
-void run_add(struct partition_vcpu *vcpu)
+/* vCPUs with mail, in the order in which they got it: a test plays their home. */
+static struct partition_vcpu *mailed[8];
+static unsigned mailed_count;
+
+void run_deliver(struct partition_vcpu *vcpu)
 {
-    (void)vcpu;
+    assert_true(mailed_count < ARRAY_SIZE(mailed));
+    mailed[mailed_count++] = vcpu;
 }
 
-void run_remove(struct partition_vcpu *vcpu)
+void run_attend(unsigned number)
 {
-    (void)vcpu;
+    assert_int_equal(number, 0);
+    fake_cpu.attentions++;
+}
+
+bool run_is_current(const struct partition_vcpu *vcpu)
+{
+    return vcpu == fake_cpu.current;
+}
+
+bool run_is_running(const struct partition_vcpu *vcpu)
+{
+    return vcpu == fake_cpu.current;
+}
+
+uint32_t percpu_apic_ids[PERCPU_PROCESSORS_MAX];
+
+void lapic_send_vector(uint32_t apic_id, uint8_t vector)
+{
+    (void)apic_id, (void)vector;
+    fail();
+}
+
+void run_yield(void)
+{
+    fake_cpu.yields++;
 }
 
 void run_interrupt_slice(void)
@@ -213,6 +285,8 @@ static int64_t machine_wall_clock(void)
 {
     return 0;
 }
+
+static unsigned guest_vcpus = 1;
 
 /* Builds the partition anew, at GUEST_RIP in `mode`; `tpr`: enum core_policy_tpr. */
 static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
@@ -252,8 +326,12 @@ static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
     assert_int_equal(frame_pool_add(&pool, physmap_address(memory), size, FRAME_OWNER_FREE), 0);
 
     config.partition_count = 1;
-    config.partitions[0] = (struct config_partition){
-        .name = SLICE("guest"), .memory = GUEST_MEMORY, .vcpus = 1, .console_uart = true};
+    config.partitions[0] = (struct config_partition){.in_use = true,
+                                                     .name = SLICE("guest"),
+                                                     .memory = GUEST_MEMORY,
+                                                     .vcpus = guest_vcpus,
+                                                     .cpus = {.weight = 100},
+                                                     .console_uart = true};
     config.partitions[0].policies[CORE_POLICY_TPR] = tpr;
     partition_set_machine(&machine);
     partition_build_all(&config);
@@ -263,7 +341,12 @@ static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
     partition->state = PARTITION_RUNNING;
     partition->tsc_offset = 0 - HOST_TSC;
     guest = &partition->vcpus[0];
+    guest->mail = 0;
+    fake_cpu.current = guest;
+    mailed_count = 0;
     partition_vcpu_reset(guest);
+    vcpu_load(&guest->vcpu);
+    vcpu_reset(&guest->vcpu);
     vcpu_start(&guest->vcpu, &start);
     partition_vcpu_apply_tsc(guest);
 }
@@ -328,6 +411,7 @@ static inline void prepare_entry(void)
 {
     const struct lapic *lapic = &partition->platform.lapics[0];
 
+    platform_receive(&partition->platform, 0);
     vcpu_events_before_entry(&guest->vcpu);
     fake_check_entry();
     /* SDM vol. 3, "VM-execution control fields": the threshold is not above the TPR. */

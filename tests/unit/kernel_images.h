@@ -115,13 +115,58 @@ static inline void image_put_multiboot(uint8_t *image, size_t offset, uint32_t f
     image_put(image, offset + 8, 0U - 0x1badb002 - flags, 4);
 }
 
-/* Puts a Multiboot2 header with nothing but its end tag at `offset`. */
-static inline void image_put_multiboot2(uint8_t *image, size_t offset)
+/* Puts a Multiboot2 header with these tags, of `size` bytes and with an end tag among them, at `offset`. */
+static inline void image_put_multiboot2_tags(uint8_t *image, size_t offset, const uint32_t *tags, size_t size)
 {
     image_put(image, offset, 0xe85250d6, 4);
     image_put(image, offset + 4, 0, 4);
-    image_put(image, offset + 8, 24, 4);
-    image_put(image, offset + 12, 0U - 0xe85250d6 - 24, 4);
-    image_put(image, offset + 16, 0, 4);
-    image_put(image, offset + 20, 8, 4);
+    image_put(image, offset + 8, 16 + size, 4);
+    image_put(image, offset + 12, 0U - 0xe85250d6 - (16 + (uint32_t)size), 4);
+    memcpy(image + offset + 16, tags, size);
+}
+
+/* One with nothing but its end tag. */
+static inline void image_put_multiboot2(uint8_t *image, size_t offset)
+{
+    static const uint32_t end[] = {0, 8};
+
+    image_put_multiboot2_tags(image, offset, end, sizeof(end));
+}
+
+/*
+ * Gives an ELF image five section headers: none; code, in the first segment; a table of symbols, 0x21 bytes
+ * at 0x1900, and the names, 0x10 bytes at 0x1930, which no segment brings; memory without content, at no
+ * address.
+ */
+#define ELF_SECTIONS      5
+#define ELF32_SECTIONS_AT 0x1b00
+#define ELF64_SECTIONS_AT 0x1c00
+
+static inline void image_put_sections(uint8_t *image, bool wide)
+{
+    static const struct {
+        uint32_t type, flags, address, offset, size;
+    } sections[ELF_SECTIONS] = {
+        {0, 0, 0, 0, 0x100},     {1, 6, MIB(1), 0x1000, 0x800}, {2, 0, 0, 0x1900, 0x21},
+        {3, 0, 0, 0x1930, 0x10}, {8, 3, 0, 0x1940, 0x100000},
+    };
+    const size_t at = wide ? ELF64_SECTIONS_AT : ELF32_SECTIONS_AT, header = wide ? 64 : 40,
+                 word = wide ? 8 : 4;
+    const size_t numbers = wide ? 58 : 46;
+
+    memset(image + 0x1900, 0x5e, 0x21);
+    memset(image + 0x1930, 0x4a, 0x10);
+    image_put(image, wide ? 40 : 32, at, word);
+    image_put(image, numbers, header, 2);
+    image_put(image, numbers + 2, ELF_SECTIONS, 2);
+    image_put(image, numbers + 4, 3, 2);
+    for (size_t i = 0; i < ELF_SECTIONS; i++) {
+        size_t section = at + i * header;
+
+        image_put(image, section + 4, sections[i].type, 4);
+        image_put(image, section + 8, sections[i].flags, word);
+        image_put(image, section + 8 + word, sections[i].address, word);
+        image_put(image, section + 8 + 2 * word, sections[i].offset, word);
+        image_put(image, section + 8 + 3 * word, sections[i].size, word);
+    }
 }

@@ -95,7 +95,17 @@ static void defaults(void **state)
     assert_int_equal(partition->place.line, 1);
     assert_int_equal(partition->place.column, 12);
     assert_int_equal(partition->memory, MIB(64));
+    assert_false(partition->memory_fixed);
     assert_int_equal(partition->vcpus, 1);
+    assert_false(partition->cpus.dedicated);
+    assert_true(partition->cpus.set == 0);
+    assert_int_equal(partition->cpus.weight, CONFIG_WEIGHT_DEFAULT);
+    assert_int_equal(partition->cpus.cap, 0);
+    assert_int_equal(partition->cpus.place.line, 0);
+    assert_int_equal(partition->shared_count, 0);
+    assert_int_equal(partition->timeout, 30);
+    assert_false(partition->start_manually);
+    assert_true(partition->in_use);
     assert_int_equal(partition->boot, CONFIG_BOOT_LINUX);
     expect_slice(partition->kernel.path, "k");
     assert_int_equal(partition->initrd.path.length, 0);
@@ -105,6 +115,7 @@ static void defaults(void **state)
     assert_int_equal(partition->on_stop, CONFIG_ON_STOP_STAY);
     assert_int_equal(partition->policies[0], 0);
     assert_false(partition->refused);
+    assert_false(config.partitions[1].in_use);
 }
 
 static void every_key(void **state)
@@ -115,9 +126,16 @@ static void every_key(void **state)
     expect("\xef\xbb\xbf[umbra]\r\n"
            "console=com2 9600\r\n"
            "\tescape\t=\t^b # not A\r\n"
+           "nmi = dom-0_x\r\n"
            "[ partition  dom-0_x ] # comment\r\n"
            "memory = 0x10000k\r\n"
-           "vcpus = 0x1\r\n"
+           "vcpus = 0x2\r\n"
+           "cpus = shared  cap 25%  on 1,0x3-4 weight 300\r\n"
+           "start = manual\r\n"
+           "timeout = 0\r\n"
+           "shared = one 4M\r\n"
+           "doorbell = two\r\n"
+           "shared = three 0x1000\r\n"
            "boot = multiboot\r\n"
            "kernel = dir/k\r\n"
            "module = one\r\n"
@@ -131,8 +149,25 @@ static void every_key(void **state)
     assert_int_equal(config.console_port, 0x2f8);
     assert_int_equal(config.console_baud, 9600);
     assert_int_equal(config.escape, 2);
+    expect_slice(config.nmi, "dom-0_x");
+    assert_int_equal(config.nmi_place.line, 4);
     expect_slice(partition->name, "dom-0_x");
     assert_int_equal(partition->memory, MIB(64));
+    assert_int_equal(partition->vcpus, 2);
+    assert_false(partition->cpus.dedicated);
+    assert_true(partition->cpus.set == (BIT(1) | BIT(3) | BIT(4)));
+    assert_int_equal(partition->cpus.weight, 300);
+    assert_int_equal(partition->cpus.cap, 25);
+    assert_int_equal(partition->cpus.place.column, 8);
+    assert_true(partition->start_manually);
+    assert_int_equal(partition->timeout, 0);
+    assert_int_equal(partition->shared_count, 3);
+    expect_slice(partition->shared[0].name, "one");
+    assert_true(partition->shared[0].size == MIB(4));
+    assert_int_equal(partition->shared[0].place.column, 10);
+    expect_slice(partition->shared[1].name, "two");
+    assert_true(partition->shared[1].size == 0);
+    assert_true(partition->shared[2].size == KIB(4));
     assert_int_equal(partition->boot, CONFIG_BOOT_MULTIBOOT);
     expect_slice(partition->kernel.path, "dir/k");
     assert_int_equal(partition->module_count, 2);
@@ -265,26 +300,24 @@ static void names(void **state)
 #undef REST
 }
 
+#define PARTITION_KEYS                                                                                       \
+    "; a partition has memory, vcpus, cpus, boot, kernel, initrd, module, cmdline, console, shared, "        \
+    "doorbell, start, on-stop, timeout, policy.tpr, policy.cr0\n"
+
 static void unknown_and_duplicate_keys(void **state)
 {
     (void)state;
-    expect("[umbra]\nmemory = 1M\n", "2:1: unknown key 'memory'; [umbra] has console, escape\n");
+    expect("[umbra]\nmemory = 1M\n", "2:1: unknown key 'memory'; [umbra] has console, escape, nmi\n");
     expect("[umbra]\npolicy.tpr = intercept\n",
-           "2:1: unknown key 'policy.tpr'; [umbra] has console, escape\n");
-    expect(GOOD "Memory = 1M\n",
-           "5:1: unknown key 'Memory'; a partition has memory, vcpus, boot, kernel, initrd, "
-           "module, cmdline, console, on-stop, policy.tpr, policy.cr0\n");
-    expect(GOOD "policy. = 1\n",
-           "5:1: unknown key 'policy.'; a partition has memory, vcpus, boot, kernel, initrd, "
-           "module, cmdline, console, on-stop, policy.tpr, policy.cr0\n");
+           "2:1: unknown key 'policy.tpr'; [umbra] has console, escape, nmi\n");
+    expect(GOOD "Memory = 1M\n", "5:1: unknown key 'Memory'" PARTITION_KEYS);
+    expect(GOOD "policy. = 1\n", "5:1: unknown key 'policy.'" PARTITION_KEYS);
     expect(GOOD "memory = x\n", "5:1: 'memory' is given twice, first in line 2\n");
     assert_int_equal(config.partitions[0].memory, MIB(64));
     expect(GOOD "policy.tpr = shadowing\n policy.tpr = intercept\n",
            "6:2: 'policy.tpr' is given twice, first in line 5\n");
     assert_int_equal(config.partitions[0].policies[0], 0);
-    expect(GOOD "qolicy.tpr = shadowing\n",
-           "5:1: unknown key 'qolicy.tpr'; a partition has memory, vcpus, boot, kernel, initrd, "
-           "module, cmdline, console, on-stop, policy.tpr, policy.cr0\n");
+    expect(GOOD "qolicy.tpr = shadowing\n", "5:1: unknown key 'qolicy.tpr'" PARTITION_KEYS);
     /* A key counts from its section on. */
     expect(GOOD "policy.tpr = intercept\n[partition q]\nmemory = 1M\nboot = elf\nkernel = k\npolicy.tpr = "
                 "shadowing\n",
@@ -313,8 +346,7 @@ static void keys_by_boot(void **state)
     expect(START "linux\n", "5:1: 'module' is not for boot = linux\n6:1: 'module' is not for boot = linux\n");
     expect(START "multiboot\n", "4:1: 'initrd' is not for boot = multiboot\n");
     expect(START "multiboot2\n", "4:1: 'initrd' is not for boot = multiboot2\n");
-    expect(START "elf\n", "4:1: 'initrd' is not for boot = elf\n5:1: 'module' is not for boot = elf\n"
-                          "6:1: 'module' is not for boot = elf\n");
+    expect(START "elf\n", "4:1: 'initrd' is not for boot = elf\n");
     expect(START "linus\n", "7:8: boot = linus: must be linux, multiboot, multiboot2 or elf\n");
 #undef START
 }
@@ -341,10 +373,67 @@ static void values(void **state)
         {"vcpus = 33", "5:9: vcpus = 33: a partition has 1 to 32 processors\n"},
         {"vcpus = 99999999999999999999",
          "5:9: vcpus = 99999999999999999999: a partition has 1 to 32 processors\n"},
-        {"vcpus = 2", "5:9: vcpus = 2: this version gives a partition one processor\n"},
-        {"vcpus = 32", "5:9: vcpus = 32: this version gives a partition one processor\n"},
         {"vcpus = two", "5:9: vcpus = two: not a number\n"},
         {"vcpus = 0x1g", "5:9: vcpus = 0x1g: not a number\n"},
+        {"memory = 64M at", "5:16: memory = 64M at: has no address, as in 0x40000000\n"},
+        {"memory = 64M at x", "5:17: memory: at x: not an address, as in 0x40000000\n"},
+        {"memory = 64M at 1G 2", "5:17: memory: at 1G 2: not an address, as in 0x40000000\n"},
+        {"memory = x at 1G", "5:10: memory = x: not a size, which is a number and K, M or G, as in 256M\n"},
+        {"memory = at 1G", "5:10: memory = at 1G: not a size, which is a number and K, M or G, as in 256M\n"},
+        {"memory = 12 at 1G", "5:10: memory = 12: a partition needs at least 1M\n"},
+        {"memory = 1025K at 1G", "5:10: memory = 1025K: not a multiple of 4K\n"},
+        {"memory = 64M at 0x40000800", "5:17: memory: at 0x40000800: not a multiple of 4K\n"},
+        {"memory = 64M at 1020K",
+         "5:17: memory = 64M at 1020K: below 1M, where a partition's memory cannot be fixed\n"},
+        {"memory = 64M at 3009M", "5:17: memory = 64M at 3009M: a partition's devices are from 3G to 4G\n"},
+        {"memory = 64M at 4095M", "5:17: memory = 64M at 4095M: a partition's devices are from 3G to 4G\n"},
+        {"memory = 64M at 0xffffffc001000",
+         "5:17: memory = 64M at 0xffffffc001000: no machine has addresses of more than 52 bits\n"},
+        {"memory = 64M at 0x20000000000000", "5:17: memory = 64M at 0x20000000000000: no machine has "
+                                             "addresses of more than 52 bits\n"},
+        {"memory = 17179869180G at 0x20000000000000", "5:26: memory = 17179869180G at 0x20000000000000: no "
+                                                      "machine has addresses of more than 52 bits\n"},
+        {"cpus = share", "5:8: cpus = share: not processors, as in 2-3,5, and not shared\n"},
+        {"cpus = -1", "5:8: cpus = -1: not processors, as in 2-3,5, and not shared\n"},
+        {"cpus = 1,", "5:10: cpus = 1,: not processors, as in 2-3,5, and not shared\n"},
+        {"cpus = 1-", "5:8: cpus = 1-: not processors, as in 2-3,5, and not shared\n"},
+        {"cpus = 1-2-3", "5:8: cpus = 1-2-3: not processors, as in 2-3,5, and not shared\n"},
+        {"cpus = 1,2, 3", "5:12: cpus = 1,2,: not processors, as in 2-3,5, and not shared\n"},
+        {"cpus = 1,2 3", "5:12: cpus: text after the processors\n"},
+        {"cpus = 1,64", "5:10: cpus = 64: processors are 0 to 63\n"},
+        {"cpus = 63-64", "5:8: cpus = 63-64: processors are 0 to 63\n"},
+        {"cpus = 64-1", "5:8: cpus = 64-1: processors are 0 to 63\n"},
+        {"cpus = 1-99999999999999999999", "5:8: cpus = 1-99999999999999999999: processors are 0 to 63\n"},
+        {"cpus = 3,2-1", "5:10: cpus = 2-1: the lower number comes first\n"},
+        {"cpus = 1-3,3", "5:12: cpus = 3: processor 3 is listed already\n"},
+        {"cpus = 31,30-63", "5:11: cpus = 30-63: processor 31 is listed already\n"},
+        {"cpus = 31-63", "5:8: cpus lists 33 processors; a partition has 1 to 32 processors\n"},
+        {"cpus = shared 1", "5:15: cpus: unknown '1'; shared has on, weight, cap\n"},
+        {"cpus = shared on", "5:15: cpus: 'on' has no value\n"},
+        {"cpus = shared on x", "5:18: on = x: not processors, as in 2-3,5\n"},
+        {"cpus = shared weight 0", "5:22: weight = 0: must be 1 to 10000\n"},
+        {"cpus = shared weight 10001", "5:22: weight = 10001: must be 1 to 10000\n"},
+        {"cpus = shared weight 1k", "5:22: weight = 1k: must be 1 to 10000\n"},
+        {"cpus = shared cap 0%", "5:19: cap = 0%: must be 1% to 100%\n"},
+        {"cpus = shared cap 101%", "5:19: cap = 101%: must be 1% to 100%\n"},
+        {"cpus = shared cap 50", "5:19: cap = 50: must be 1% to 100%\n"},
+        {"cpus = shared cap %", "5:19: cap = %: must be 1% to 100%\n"},
+        {"cpus = shared cap 1% cap 2%", "5:22: cpus: 'cap' is given twice\n"},
+        {"cpus = shared weight 0 on",
+         "5:22: weight = 0: must be 1 to 10000\n5:24: cpus: 'on' has no value\n"},
+        {"shared = 1 4M", "5:10: '1'" NAME_RULE},
+        {"shared = x", "5:11: shared = x: has no size, as in shared = x 4M\n"},
+        {"shared = x y", "5:12: shared = y: not a size, which is a number and K, M or G, as in 256M\n"},
+        {"shared = x 16777216T",
+         "5:12: shared = 16777216T: not a size, which is a number and K, M or G, as in 256M\n"},
+        {"shared = x 2048", "5:12: shared = 2048: must be a power of two, at least 4K\n"},
+        {"shared = x 0", "5:12: shared = 0: must be a power of two, at least 4K\n"},
+        {"shared = x 3M", "5:12: shared = 3M: must be a power of two, at least 4K\n"},
+        {"doorbell = x 4M", "5:14: doorbell: text after the name\n"},
+        {"doorbell = x.y", "5:12: 'x.y'" NAME_RULE},
+        {"timeout = 3601", "5:11: timeout = 3601: must be 0 to 3600 seconds\n"},
+        {"timeout = -1", "5:11: timeout = -1: must be 0 to 3600 seconds\n"},
+        {"start = no", "5:9: start = no: must be auto or manual\n"},
         {"boot = Linux", "5:8: boot = Linux: must be linux, multiboot, multiboot2 or elf\n"},
         {"console = com1", "5:11: console = com1: must be none or uart\n"},
         {"on-stop = halt", "5:11: on-stop = halt: must be stay, restart or poweroff\n"},
@@ -376,6 +465,217 @@ static void values(void **state)
         assert_true(config.partitions[0].refused);
         assert_non_null(strstr(rows[i].error, config.partitions[0].reason));
     }
+}
+
+/* What does not follow from one line: numbers of processors, names of regions, whom NMIs are for. */
+static void values_together(void **state)
+{
+    const struct config_partition *partition = &config.partitions[0];
+
+    (void)state;
+    expect(GOOD "cpus = 2-3,5\n", "");
+    assert_true(partition->cpus.dedicated && partition->cpus.set == (BIT(2) | BIT(3) | BIT(5)));
+    assert_int_equal(partition->vcpus, 3);
+    expect(GOOD "vcpus = 3\ncpus = 5,2-3\n", "");
+    expect(GOOD "cpus = 32-63\n", "");
+    assert_true(partition->cpus.set == 0xffffffff00000000);
+    assert_int_equal(partition->vcpus, 32);
+    expect(GOOD "cpus = shared on 0-63\n", "");
+    assert_true(partition->cpus.set == UINT64_MAX);
+    expect(GOOD "vcpus = 32\ncpus = shared\n", "");
+    assert_int_equal(partition->vcpus, 32);
+    expect(GOOD "vcpus = 2\ncpus = 1\n", "5:9: vcpus = 2, but cpus lists 1, one for each\n");
+    assert_true(partition->refused);
+    expect(GOOD "vcpus = x\ncpus = 1-2\n", "5:9: vcpus = x: not a number\n");
+    assert_int_equal(partition->vcpus, 2);
+    /* A bad value leaves the default, whole. */
+    expect(GOOD "cpus = shared on 2 weight 7 cap 0%\n", "5:33: cap = 0%: must be 1% to 100%\n");
+    assert_true(partition->cpus.set == 0 && partition->cpus.weight == CONFIG_WEIGHT_DEFAULT);
+    assert_int_equal(partition->cpus.place.line, 0);
+
+    expect("[partition p]\nmemory = 0x20000000 at 1G # here\nboot = elf\nkernel = k\n", "");
+    assert_true(partition->memory_fixed && partition->memory == MIB(512));
+    assert_true(partition->memory_base == GIB(1));
+    assert_int_equal(partition->memory_place.column, 10);
+    expect("[partition p]\nmemory = 3071M at 1M\nboot = elf\nkernel = k\n", "");
+    expect("[partition p]\nmemory = 1M at 4G\nboot = elf\nkernel = k\n", "");
+    expect("[partition p]\nmemory = 64M at 0xffffffc000000\nboot = elf\nkernel = k\n", "");
+    assert_true(partition->memory_base + partition->memory == BIT(52));
+
+    expect(GOOD "shared = a 4K\ndoorbell = b\ndoorbell = a\nshared = b 1G\nshared = c 8K\ndoorbell = d\n"
+                "shared = e 4K\n",
+           "7:12: 'a' is named already, in line 5\n8:10: 'b' is named already, in line 6\n"
+           "11:10: more than 4 shared regions and doorbells\n");
+    assert_int_equal(partition->shared_count, 4);
+
+    expect("[umbra]\nnmi = monitor\n" GOOD, "");
+    assert_int_equal(config.nmi.length, 0);
+    expect("[umbra]\nnmi = q\n" GOOD "cpus = 70\n",
+           "7:8: cpus = 70: processors are 0 to 63\n2:7: nmi = q: must be monitor or a partition's name\n");
+    assert_int_equal(config.nmi.length, 0);
+    assert_string_equal(partition->reason, "cpus = 70: processors are 0 to 63");
+    expect(GOOD "[umbra]\nnmi = p\n", "");
+    expect_slice(config.nmi, "p");
+}
+
+/* ---- Partitions that come, change and go
+ * --------------------------------------------------------------------- */
+
+/* Parses `text` as a section called `name`, and gives the slot that it got, or -1. */
+static int create(const char *name, const char *text, const char *errors)
+{
+    unsigned index = 99, count = config.partition_count;
+    int error;
+
+    found = (struct collector){.reporter = {collect}};
+    error = config_parse_section(&config, slice_of(name), text, strlen(text), policy_keys, &found.reporter,
+                                 &index);
+    assert_string_equal(found.text, errors);
+    assert_int_equal(error, errors[0] ? -EINVAL : 0);
+    assert_int_equal(config.partition_count, count + (error == 0));
+    if (error)
+        assert_int_equal(index, 99);
+    return error ? -1 : (int)index;
+}
+
+#define SECTION(name) "[partition " name "]\nmemory = 64M\nboot = linux\nkernel = k\n"
+#define LINES         "memory = 64M\nboot = linux\nkernel = k\n"
+
+static void created(void **state)
+{
+    static struct config before;
+
+    (void)state;
+    expect("[umbra]\nescape = ^B\nnmi = p\n" GOOD, "");
+    assert_int_equal(create("", SECTION("q") "cpus = 1\n", ""), 1);
+    expect_slice(config.partitions[1].name, "q");
+    assert_true(config.partitions[1].in_use && config.partitions[1].cpus.dedicated);
+    assert_int_equal(config.partitions[1].place.column, 12);
+    assert_int_equal(create("r", LINES, ""), 2);
+    expect_slice(config.partitions[2].name, "r");
+    assert_int_equal(create("s", "\n# again\n" SECTION("s"), ""), 3);
+    assert_int_equal(config.partitions[3].place.line, 3);
+
+    /* On errors the slots are as before. */
+    before = config;
+    create("", "", "1:1: there is no section [partition NAME]\n");
+    create("", "# nothing\n", "1:1: there is no section [partition NAME]\n");
+    create("", LINES,
+           "1:1: text before the first section\n2:1: text before the first section\n"
+           "3:1: text before the first section\n");
+    create("t", "",
+           "1:1: 'memory' is missing: a partition needs it\n1:1: 'boot' is missing: a partition "
+           "needs it\n1:1: 'kernel' is missing: a partition needs it\n");
+    create("t", LINES "vcpus = 0\n", "4:9: vcpus = 0: a partition has 1 to 32 processors\n");
+    create("t.", LINES, "1:1: 't.'" NAME_RULE);
+    create("p", LINES, "1:1: a partition 'p' exists already\n");
+    create("", SECTION("r"), "1:12: a partition 'r' exists already\n");
+    create("t", SECTION("u"), "1:12: the partition is called 'u' here, and 't' before\n");
+    create("t", "[partition]\n" LINES, "1:2: the partition is called '' here, and 't' before\n");
+    create("", "[partition t u]\n" LINES, "1:14: text after the partition's name\n");
+    create("", "[partition]\n" LINES, "1:2: a partition needs a name: [partition NAME]\n");
+    create("", SECTION("t") SECTION("u") "bad = 1\n",
+           "5:2: only one section, [partition NAME], can stand here\n");
+    create("t", "memory = 1M\n" SECTION("t"),
+           "2:2: only one section, [partition NAME], can stand here\n1:1: 'boot' is missing: a partition "
+           "needs it\n1:1: 'kernel' is missing: a partition needs it\n");
+    create("", "[umbra]\nescape = ^C\n", "1:2: only one section, [partition NAME], can stand here\n");
+    create("t", "[umbra]\nescape = ^C\n",
+           "1:2: only one section, [partition NAME], can stand here\n1:1: 'memory' is missing: a partition "
+           "needs it\n1:1: 'boot' is missing: a partition needs it\n1:1: 'kernel' is missing: a partition "
+           "needs it\n");
+    create("", "[part\x80]\n", "1:6: byte 0x80 is neither printable ASCII nor a tab\n");
+    assert_memory_equal(&config, &before, sizeof(config));
+}
+
+static void slots(void **state)
+{
+    char name[8];
+
+    (void)state;
+    expect(GOOD SECTION("q") SECTION("r"), "");
+    assert_int_equal(config_find(&config, SLICE("q")), 1);
+    assert_int_equal(config_find(&config, SLICE("Q")), CONFIG_PARTITIONS_MAX);
+    config_remove(&config, 1);
+    assert_int_equal(config.partition_count, 2);
+    assert_int_equal(config_find(&config, SLICE("q")), CONFIG_PARTITIONS_MAX);
+    assert_int_equal(config_find(&config, SLICE("")), CONFIG_PARTITIONS_MAX);
+    assert_int_equal(config_next(&config, 0), 0);
+    assert_int_equal(config_next(&config, 1), 2);
+    assert_int_equal(config_next(&config, 3), CONFIG_PARTITIONS_MAX);
+    assert_int_equal(config_next(&config, CONFIG_PARTITIONS_MAX + 1), CONFIG_PARTITIONS_MAX);
+    expect_slice(config.partitions[2].name, "r");
+    assert_int_equal(create("q", LINES, ""), 1);
+    for (int i = 3; i < CONFIG_PARTITIONS_MAX; i++) {
+        snprintf(name, sizeof(name), "p%d", i);
+        assert_int_equal(create(name, LINES, ""), i);
+        /* The name lives no longer than this turn. */
+        config.partitions[i].name = SLICE("other");
+    }
+    create("t", LINES, "1:1: more than 16 partitions\n");
+    create("", SECTION("t"), "1:2: more than 16 partitions\n");
+    config_remove(&config, 0);
+    assert_int_equal(create("t", LINES, ""), 0);
+}
+
+static void dedicated_processors(void **state)
+{
+    (void)state;
+    expect(SECTION("a") "cpus = 1,3\n" SECTION("b") "cpus = shared on 2\n" SECTION("c") "cpus = 5\n" SECTION(
+               "d") "cpus = 6\n",
+           "");
+    config.partitions[2].refused = true;
+    config_remove(&config, 3);
+    assert_true(config_dedicated(&config) == (BIT(1) | BIT(3)));
+}
+
+static void set(const char *key, const char *value, int error, const char *reason)
+{
+    struct config_partition *partition = &config.partitions[0], before = *partition;
+    char text[CONFIG_REASON_MAX] = "";
+
+    assert_int_equal(config_set(partition, slice_of(key), slice_of(value), text), error);
+    assert_string_equal(text, reason);
+    if (error)
+        assert_memory_equal(partition, &before, sizeof(before));
+}
+
+static void changed(void **state)
+{
+    struct config_partition *partition = &config.partitions[0];
+
+    (void)state;
+    expect(GOOD "cpus = shared on 1\n", "");
+    set("weight", "300", 0, "");
+    set("cap", "25%", 0, "");
+    set("on-stop", "restart", 0, "");
+    set("timeout", "5", 0, "");
+    assert_int_equal(partition->cpus.weight, 300);
+    assert_int_equal(partition->cpus.cap, 25);
+    assert_int_equal(partition->on_stop, CONFIG_ON_STOP_RESTART);
+    assert_int_equal(partition->timeout, 5);
+    assert_true(partition->cpus.set == BIT(1));
+
+#define CHANGEABLE "' cannot be changed; weight, cap, on-stop and timeout can"
+    set("memory", "1M", -ENOENT, "'memory" CHANGEABLE);
+    set("", "", -ENOENT, "'" CHANGEABLE);
+    set("weight", "", -EINVAL, "'weight' has no value");
+    set("weight", "0", -EINVAL, "weight = 0: must be 1 to 10000");
+    set("cap", "25", -EINVAL, "cap = 25: must be 1% to 100%");
+    set("on-stop", "halt", -EINVAL, "on-stop = halt: must be stay, restart or poweroff");
+    set("timeout", "1h", -EINVAL, "timeout = 1h: must be 0 to 3600 seconds");
+
+    /* One that is refused can be changed too, and stays refused. */
+    partition->refused = true;
+    strcpy(partition->reason, "why");
+    set("timeout", "6", 0, "");
+    set("timeout", "x", -EINVAL, "timeout = x: must be 0 to 3600 seconds");
+    assert_string_equal(partition->reason, "why");
+    assert_int_equal(partition->timeout, 6);
+
+    expect(GOOD "cpus = 1\n", "");
+    set("weight", "5", -EINVAL, "weight is for shared processors, and the partition has its own");
+    set("cap", "5%", -EINVAL, "cap is for shared processors, and the partition has its own");
 }
 
 static void umbra_mistakes(void **state)
@@ -451,7 +751,7 @@ static void long_text(void **state)
     memcpy(text + 600, "=", 1);
     assert_int_equal(parse_bytes(text, sizeof(text)), 1);
     assert_true(found.used < CONFIG_REASON_MAX + 16);
-    assert_non_null(strstr(found.text, "[umbra] has console, escape\n"));
+    assert_non_null(strstr(found.text, "[umbra] has console, escape, nmi\n"));
 }
 
 /* Names of all the characters there may be in one. */
@@ -543,6 +843,11 @@ int main(void)
         cmocka_unit_test(missing_keys),
         cmocka_unit_test(keys_by_boot),
         cmocka_unit_test(values),
+        cmocka_unit_test(values_together),
+        cmocka_unit_test(created),
+        cmocka_unit_test(slots),
+        cmocka_unit_test(dedicated_processors),
+        cmocka_unit_test(changed),
         cmocka_unit_test(umbra_mistakes),
         cmocka_unit_test(too_many),
         cmocka_unit_test(long_text),

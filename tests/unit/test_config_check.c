@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * core/config/check.c: files and memory. Fails when a message is lost or stands elsewhere, when memory is
- * counted for a partition that is refused, or when a good partition is refused.
+ * core/config/check.c: files, memory, processors, regions. Fails when a message is lost or stands elsewhere,
+ * when something is kept for a partition that is refused, when two get what only one can have, or when a good
+ * partition is refused.
  */
 #include "core/config/config.h"
 
@@ -59,7 +60,7 @@ static void collect(struct config_reporter *reporter __unused, struct config_pla
     snprintf(found + used, sizeof(found) - used, "%u:%u: %s\n", place.line, place.column, message);
 }
 
-static void expect(const char *text, uint64_t memory, const char *errors)
+static void expect_on(unsigned processors, const char *text, uint64_t memory, const char *errors)
 {
     struct config_reporter reporter = {collect};
     struct config_files files = {find};
@@ -67,11 +68,16 @@ static void expect(const char *text, uint64_t memory, const char *errors)
 
     found[0] = '\0';
     count += config_parse(&config, text, strlen(text), core_policy_keys, &reporter);
-    count += config_check(&config, &files, memory, &reporter);
+    count += config_check(&config, &files, memory, processors, &reporter);
     assert_string_equal(found, errors);
     for (const char *at = errors; *at; at++)
         lines += *at == '\n';
     assert_int_equal(count, lines);
+}
+
+static void expect(const char *text, uint64_t memory, const char *errors)
+{
+    expect_on(0, text, memory, errors);
 }
 
 #define LINUX(name, size)     "[partition " name "]\nmemory = " size "\nboot = linux\nkernel = bz\n"
@@ -119,13 +125,11 @@ static void kinds(void **state)
     expect(KERNEL("multiboot", "bz"), 0, "4:10: bz: is a Linux kernel, but boot = multiboot\n");
     expect(KERNEL("multiboot", "elf"), 0,
            "4:10: elf: not a Multiboot 1 kernel: no header in its first 8 KiB\n");
-    expect(KERNEL("multiboot2", "mb2"), 0,
-           "3:8: boot = multiboot2: this version loads linux and multiboot\n");
+    expect(KERNEL("multiboot2", "mb2"), 0, "");
+    expect(KERNEL("multiboot2", "mb"), 0, "4:10: mb: is a Multiboot 1 kernel, but boot = multiboot2\n");
     assert_true(config.partitions[0].refused);
-    expect(KERNEL("elf", "elf"), 0, "3:8: boot = elf: this version loads linux and multiboot\n");
-    expect(KERNEL("elf", "bz"), 0,
-           "4:10: bz: is a Linux kernel, but boot = elf\n"
-           "3:8: boot = elf: this version loads linux and multiboot\n");
+    expect(KERNEL("elf", "elf"), 0, "");
+    expect(KERNEL("elf", "bz"), 0, "4:10: bz: is a Linux kernel, but boot = elf\n");
 #undef KERNEL
 }
 
@@ -189,6 +193,130 @@ static void memory(void **state)
            "6:10: partition 'b' needs 17179869183G, only 32M is free\n");
 }
 
+/* Memory at fixed places: the kernel has to get there, two cannot be at one, and 1M comes on top. */
+static void fixed_memory(void **state)
+{
+#define AT(name, size, base) MULTIBOOT(name, size " at " base)
+    (void)state;
+    expect(AT("a", "4M", "1M"), 0, "");
+    expect(AT("a", "1M", "1M"), 0, "2:10: memory = 1M: kernel and files need 2M\n");
+    expect(AT("a", "4M", "1M") "module = 1m\nmodule = 1m\n", 0, "");
+    expect(AT("a", "4M", "1M") "module = 1m\nmodule = 1m\nmodule = 1m\n", 0,
+           "2:10: memory = 4M: kernel and files need 5M\n");
+    expect(AT("a", "4M", "1G"), 0,
+           "2:10: memory = 4M: the kernel has to be at 0x100000, and no memory is there\n");
+    /* A kernel that can be moved goes there. */
+    expect(LINUX("a", "32M at 1G") "initrd = 1m\n", MIB(33), "");
+    expect(LINUX("a", "32M at 1G"), MIB(33) - KIB(4), "2:10: partition 'a' needs 33M, only 33788K is free\n");
+
+    expect(LINUX("a", "32M at 1G") LINUX("b", "32M at 1056M") LINUX("c", "32M at 992M"), 0, "");
+    expect(LINUX("a", "32M at 1G") LINUX("b", "32M at 1052M") LINUX("c", "64M at 992M") LINUX("d", "32M"), 0,
+           "6:10: partition 'b' cannot have memory at 0x41c00000, where partition 'a' has some\n"
+           "10:10: partition 'c' cannot have memory at 0x40000000, where partition 'a' has some\n");
+    assert_false(config.partitions[0].refused);
+    assert_true(config.partitions[1].refused);
+    /* One that is refused is in nobody's way. */
+    expect(LINUX("a", "32M at 1G") "vcpus = 0\n" LINUX("b", "32M at 1G"), 0,
+           "5:9: vcpus = 0: a partition has 1 to 32 processors\n");
+    assert_false(config.partitions[1].refused);
+#undef AT
+}
+
+static void processors(void **state)
+{
+#define ON(name, cpus) LINUX(name, "32M") "cpus = " cpus "\n"
+    (void)state;
+    expect_on(4, ON("a", "2-3") ON("b", "shared on 0-1 weight 3") ON("c", "shared on 1") ON("d", "shared"), 0,
+              "");
+    expect_on(64, ON("a", "63"), 0, "");
+    expect_on(63, ON("a", "63"), 0,
+              "5:8: cpus: there is no processor 63; the machine has 63, and the first is 0\n");
+    expect_on(100, ON("a", "63"), 0, "");
+    expect_on(0, ON("a", "32-63"), 0, "");
+    expect_on(2, ON("a", "1-3"), 0,
+              "5:8: cpus: there is no processor 2; the machine has 2, and the first is 0\n");
+    expect_on(2, ON("a", "shared on 0,5"), 0,
+              "5:8: cpus: there is no processor 5; the machine has 2, and the first is 0\n");
+    expect(ON("a", "0"), 0, "5:8: cpus: processor 0 is the housekeeper's, and can only be shared\n");
+
+    expect(ON("a", "1-2") ON("b", "2-3") ON("c", "3"), 0,
+           "10:8: partition 'b' cannot have processor 2, which 'a' has to itself\n");
+    assert_false(config.partitions[0].refused);
+    assert_true(config.partitions[1].refused);
+    assert_false(config.partitions[2].refused);
+    expect(ON("a", "1-2") ON("b", "shared on 0-1"), 0,
+           "10:8: partition 'b' cannot share processor 1, which 'a' has to itself\n");
+    expect(ON("b", "shared on 0-1") ON("a", "1-2") ON("c", "2"), 0,
+           "10:8: partition 'a' cannot have processor 1 to itself: 'b' shares it\n");
+    /* Who names no processor runs where there is one. */
+    expect(ON("a", "shared") ON("b", "1"), 0, "");
+}
+
+static void regions(void **state)
+{
+    (void)state;
+    expect(
+        LINUX("a", "32M") "shared = x 4M\ndoorbell = y\n" LINUX("b", "32M") "shared = x 4M\ndoorbell = y\n",
+        MIB(68), "");
+    expect(LINUX("a", "32M") "shared = x 4M\n" LINUX("b", "32M") "shared = x 4M\nshared = y 4K\n", MIB(68),
+           "7:10: partition 'b' needs 32772K, only 32M is free\n");
+    expect(
+        LINUX("a", "32M") "doorbell = y\nshared = x 4M\n" LINUX("b", "32M") "shared = x 8M\nshared = y 4K\n",
+        0,
+        "11:10: 'x' is 8M here, but 4M in partition 'a'\n"
+        "12:10: 'y' is 4K here, but a doorbell in partition 'a'\n");
+    assert_false(config.partitions[0].refused);
+    expect(LINUX("a", "32M") "vcpus = 0\nshared = x 4M\n" LINUX("b", "32M") "shared = x 8M\n", 0,
+           "5:9: vcpus = 0: a partition has 1 to 32 processors\n");
+    expect(LINUX("a", "32M") "shared = x 8589934592G\nshared = y 8589934592G\n", MIB(64),
+           "2:10: partition 'a' needs 18014398509481980K, only 64M is free\n");
+    /* Without a good `memory` there is nothing to compare. */
+    expect(LINUX("a", "1") "shared = x 4M\n", MIB(1), "2:10: memory = 1: a partition needs at least 1M\n");
+}
+
+/* One partition beside those that live. */
+static void one_more(void **state)
+{
+    struct config_reporter reporter = {collect};
+    struct config_files files = {find};
+    static const char text[] = ON("n", "2") "shared = x 4M\n";
+    unsigned slot;
+
+    (void)state;
+    expect(ON("a", "1-2") ON("b", "shared on 3") "shared = x 4M\n", 0, "");
+    assert_int_equal(
+        config_parse_section(&config, SLICE(""), text, strlen(text), core_policy_keys, &reporter, &slot), 0);
+    assert_int_equal(slot, 2);
+    assert_int_equal(config_check_partition(&config, 2, &files, MIB(31), 2, &reporter), 3);
+    assert_string_equal(found, "5:8: cpus: there is no processor 2; the machine has 2, and the first is 0\n"
+                               "5:8: partition 'n' cannot have processor 2, which 'a' has to itself\n"
+                               "2:10: partition 'n' needs 32M, only 31M is free\n");
+    assert_true(config.partitions[2].refused);
+
+    /* Later slots count as well as earlier ones, and none twice. */
+    config_remove(&config, 0);
+    assert_int_equal(
+        config_parse_section(&config, SLICE(""), text, strlen(text) - 1, core_policy_keys, &reporter, &slot),
+        -EINVAL);
+    config_remove(&config, 2);
+    found[0] = '\0';
+    assert_int_equal(
+        config_parse_section(&config, SLICE(""), text, strlen(text), core_policy_keys, &reporter, &slot), 0);
+    assert_int_equal(slot, 0);
+    assert_int_equal(config_check_partition(&config, 0, &files, MIB(32), 4, &reporter), 0);
+    config.partitions[1].shared[0].size = MIB(8);
+    config.partitions[1].cpus.set = BIT(2);
+    assert_int_equal(config_check_partition(&config, 0, &files, 0, 4, &reporter), 2);
+    assert_string_equal(found, "5:8: partition 'n' cannot have processor 2 to itself: 'b' shares it\n"
+                               "6:10: 'x' is 4M here, but 8M in partition 'b'\n");
+    found[0] = '\0';
+    config.partitions[1].refused = true;
+    config.partitions[0].refused = false;
+    assert_int_equal(config_check_partition(&config, 0, &files, 0, 4, &reporter), 0);
+    assert_false(config.partitions[0].refused);
+#undef ON
+}
+
 static int make_images(void **state)
 {
     (void)state;
@@ -204,9 +332,12 @@ static int make_images(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good),         cmocka_unit_test(files),  cmocka_unit_test(kinds),
-        cmocka_unit_test(command_line), cmocka_unit_test(layout), cmocka_unit_test(layout_of_the_unknown),
-        cmocka_unit_test(memory),
+        cmocka_unit_test(good),       cmocka_unit_test(files),
+        cmocka_unit_test(kinds),      cmocka_unit_test(command_line),
+        cmocka_unit_test(layout),     cmocka_unit_test(layout_of_the_unknown),
+        cmocka_unit_test(memory),     cmocka_unit_test(fixed_memory),
+        cmocka_unit_test(processors), cmocka_unit_test(regions),
+        cmocka_unit_test(one_more),
     };
     return cmocka_run_group_tests(tests, make_images, NULL);
 }

@@ -4,10 +4,12 @@
  * lost without being counted, when a step moves more than its bound, or when print() appears where it should
  * not.
  */
+#define _GNU_SOURCE
 #include "core/console.h"
 
 #include "lib/errors.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,6 +35,7 @@ struct world {
     char taken[CONSOLE_CHANNELS][2048]; /* by each channel's receiver */
     size_t taken_length[CONSOLE_CHANNELS];
     size_t takes[CONSOLE_CHANNELS]; /* how many bytes more it takes */
+    bool off[CONSOLE_CHANNELS];     /* it does not run */
     unsigned focused;               /* times that the monitor was told */
 };
 
@@ -75,15 +78,17 @@ static void op_write(void *context, const char *bytes, size_t length)
     w->longest_write = max_u64(w->longest_write, length);
 }
 
-static bool op_input(void *context, unsigned channel, char byte)
+static enum console_input op_input(void *context, unsigned channel, char byte)
 {
     struct world *w = context;
 
+    if (w->off[channel])
+        return CONSOLE_LOST;
     if (w->takes[channel] == 0)
-        return false;
+        return CONSOLE_LATER;
     w->takes[channel]--;
     w->taken[channel][w->taken_length[channel]++] = byte;
-    return true;
+    return CONSOLE_TAKEN;
 }
 
 static void op_monitor_focused(void *context)
@@ -188,7 +193,7 @@ static void keys(void **state)
     type("ls\x01\x01!"); /* the escape key twice sends it once */
     expect_taken(LINUX, "ls\x01!");
     type("\x01?");
-    expect("\r\n[^A then c: monitor, 1-9: partition, ^A: send ^A, ?: this]\r\n");
+    expect("\r\n[^A then c: monitor, 1-9: partition, n/p: next/previous, ^A: send ^A, ?: this]\r\n");
     type("\x01x");
     expect("\r\n[^A x means nothing; ^A ? helps]\r\n");
     type("\x01\x02");
@@ -207,6 +212,194 @@ static void keys(void **state)
     type("\x01"
          "chelp\r");
     expect_taken(CONSOLE_MONITOR, "help\r");
+}
+
+/* The next and the previous partition that has a console, round and round; the monitor is none. */
+static void neighbours(void **state)
+{
+    static const char *const next[] = {"\r\n[linux]\r\n", "\r\n[xen-with-a-name-that-is-far-too]\r\n"};
+
+    (void)state;
+    for (unsigned n = 0; n < 4; n++) {
+        type("\x01n");
+        expect(next[n % 2]);
+    }
+    for (unsigned n = 0; n < 3; n++) {
+        type("\x01p");
+        expect(next[n % 2]);
+    }
+    console_focus(console, CONSOLE_MONITOR);
+    settle();
+    world.shown_length = 0;
+    type("\x01p");
+    expect(next[1]);
+    console_remove_partition(console, XEN - 1);
+    console_remove_partition(console, LINUX - 1);
+    settle();
+    world.shown_length = 0;
+    type("\x01n");
+    expect("\r\n[no partition has a console]\r\n");
+}
+
+/* A partition that goes takes its channel along; another one may come in its place. */
+static void removed(void **state)
+{
+    static char ring[CONSOLE_RING_SIZE];
+
+    (void)state;
+    world.takes[LINUX] = 0;
+    console_focus(console, LINUX);
+    type("xy");
+    for (unsigned n = 0; n < CONSOLE_RING_SIZE + 10; n++)
+        console_put(console, LINUX, 'x');
+    console_focus(console, LINUX); /* tells of the ten that are lost */
+    settle();
+    put(LINUX, "unseen");
+    world.shown_length = 0;
+    world.focused = 0;
+    console_remove_partition(console, LINUX - 1);
+    assert_int_equal(console->input_waiting, 0);
+    settle();
+    expect("\r\n[monitor]\r\n>");
+    assert_int_equal(world.focused, 1);
+    assert_false(console_put(console, LINUX, 'x'));
+    assert_int_equal(console_focus(console, LINUX), -ENOENT);
+    console_remove_partition(console, XEN - 1); /* not in focus: it stays where it is */
+    settle();
+    expect("");
+
+    world.takes[LINUX] = SIZE_MAX;
+    console_add_partition(console, LINUX - 1, SLICE("other"), ring);
+    put(LINUX, "new");
+    type("\x01"
+         "1z");
+    expect("\r\n[other]\r\nnew");
+    expect_taken(LINUX, "z");
+}
+
+/* What is typed at a partition that does not run is lost; that is said once, until it runs or is looked at
+ * anew. */
+static void lost(void **state)
+{
+    const char *said = "\r\n[linux does not run: what is typed is lost]\r\n";
+
+    (void)state;
+    console_focus(console, LINUX);
+    settle();
+    world.shown_length = 0;
+    world.off[LINUX] = true;
+    type("abc");
+    expect(said);
+    expect_taken(LINUX, "");
+    world.off[LINUX] = false;
+    type("d");
+    expect("");
+    expect_taken(LINUX, "d");
+    world.off[LINUX] = true;
+    type("e");
+    expect(said);
+    console_focus(console, LINUX);
+    type("f");
+    expect("\r\n[linux]\r\n\r\n[linux does not run: what is typed is lost]\r\n");
+
+    /* what waited when it stopped */
+    world.off[LINUX] = false;
+    world.takes[LINUX] = 0;
+    type("gh");
+    world.off[LINUX] = true;
+    type("");
+    assert_int_equal(console->input_waiting, 0);
+}
+
+/* ^C does not wait behind what a busy monitor has not taken. */
+static void interrupt(void **state)
+{
+    (void)state;
+    world.takes[CONSOLE_MONITOR] = 0;
+    type("list\r");
+    world.takes[CONSOLE_MONITOR] = 1;
+    world.typed = "\x03";
+    console->input_waiting = 0; /* nothing is offered again before it is typed */
+    settle();
+    expect_taken(CONSOLE_MONITOR, "\x03");
+    world.takes[CONSOLE_MONITOR] = SIZE_MAX;
+    settle();
+    expect_taken(CONSOLE_MONITOR, "");
+
+    /* to a guest it is a byte like others */
+    console_focus(console, LINUX);
+    world.takes[LINUX] = 0;
+    type("a\x03");
+    world.takes[LINUX] = SIZE_MAX;
+    settle();
+    expect_taken(LINUX, "a\x03");
+}
+
+/* Only the first byte that waits in the channel in focus is worth waking anybody for. */
+static void wakes(void **state)
+{
+    (void)state;
+    assert_false(console_put(console, LINUX, 'a'));
+    assert_true(console_put(console, CONSOLE_MONITOR, 'a'));
+    assert_false(console_put(console, CONSOLE_MONITOR, 'b'));
+    settle();
+    assert_true(console_put(console, CONSOLE_MONITOR, 'c'));
+    console_focus(console, LINUX);
+    assert_false(console_put(console, LINUX, 'b'));
+    assert_false(console_put(console, CONSOLE_MONITOR, 'd'));
+    settle();
+    assert_true(console_put(console, LINUX, 'c'));
+}
+
+/* ---- Two processors -------------------------------------------------------------------------- */
+
+#define WRITTEN 400000u
+
+static void *writer(void *console_pointer)
+{
+    /* numbers in four bytes of a base that no byte of another place has: whoever reads in the middle knows */
+    for (unsigned n = 0; n < WRITTEN / 4; n++)
+        for (unsigned place = 0; place < 4; place++)
+            console_put(console_pointer, LINUX, (char)(place << 6 | (n >> (6 * place) & 0x3f)));
+    return NULL;
+}
+
+/*
+ * One processor writes as fast as it can, the other shows: every byte is shown, in order, or counted as lost,
+ * and no bytes are lost but the oldest. Fails when the ring is used without its lock.
+ */
+static void two_processors(void **state)
+{
+    uint64_t shown = 0, gaps = 0;
+    unsigned expected = 0; /* place in the stream of the next byte, modulo 2^26 */
+    pthread_t thread;
+    bool running = true;
+
+    (void)state;
+    console_focus(console, LINUX);
+    settle();
+    world.shown_length = 0;
+    assert_int_equal(pthread_create(&thread, NULL, writer, console), 0);
+    while (running || console_has_work(console)) {
+        if (running && pthread_tryjoin_np(thread, NULL) == 0)
+            running = false;
+        console_step(console);
+        for (size_t i = 0; i < world.shown_length; i++) {
+            unsigned char byte = (unsigned char)world.shown[i];
+            /* at the place where it should be, or some bytes further on: then bytes were dropped */
+            unsigned at = expected;
+            while ((at % 4) != byte >> 6 || (at / 4 >> (6 * (at % 4)) & 0x3f) != (byte & 0x3f))
+                at++;
+            gaps += at - expected;
+            expected = at + 1;
+        }
+        shown += world.shown_length;
+        world.shown_length = 0;
+    }
+    assert_int_equal(shown + console->channels[LINUX].output.dropped, WRITTEN);
+    assert_int_equal(console->channels[LINUX].output.tail, WRITTEN);
+    assert_int_equal(expected, WRITTEN);
+    assert_int_equal(gaps, console->channels[LINUX].output.dropped);
 }
 
 static void absent(void **state)
@@ -408,11 +601,14 @@ static void prints(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(focus, start),         cmocka_unit_test_setup(keys, start),
-        cmocka_unit_test_setup(absent, start),        cmocka_unit_test_setup(overflow, start),
-        cmocka_unit_test_setup(bounds, start),        cmocka_unit_test_setup(narrow, start),
-        cmocka_unit_test_setup(slow_receiver, start), cmocka_unit_test_setup(log_lines, start),
-        cmocka_unit_test_setup(prints, start),
+        cmocka_unit_test_setup(focus, start),          cmocka_unit_test_setup(keys, start),
+        cmocka_unit_test_setup(absent, start),         cmocka_unit_test_setup(overflow, start),
+        cmocka_unit_test_setup(bounds, start),         cmocka_unit_test_setup(narrow, start),
+        cmocka_unit_test_setup(slow_receiver, start),  cmocka_unit_test_setup(log_lines, start),
+        cmocka_unit_test_setup(prints, start),         cmocka_unit_test_setup(neighbours, start),
+        cmocka_unit_test_setup(removed, start),        cmocka_unit_test_setup(lost, start),
+        cmocka_unit_test_setup(interrupt, start),      cmocka_unit_test_setup(wakes, start),
+        cmocka_unit_test_setup(two_processors, start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,13 +196,13 @@ static void halts(void **state)
     const struct lapic_message message = {.vector = 0x55};
 
     halt_exit(X86_RFLAGS_IF);
-    assert_true(guest->halted);
+    assert_int_equal(guest->wait, VCPU_WAIT_HALTED);
     assert_int_equal(fake_cpu.slice_ends, 1);
 
     start_32(state);
     assert_true(lapic_deliver(partition->platform.lapics, 1, &message));
     halt_exit(X86_RFLAGS_IF);
-    assert_false(guest->halted);
+    assert_int_equal(guest->wait, VCPU_WAIT_NOT);
     assert_int_equal(next_injection(), 0x80000055);
     assert_int_equal(fake_get(VMCS_GUEST_INTERRUPTIBILITY), 0);
     assert_int_equal(guest->injected, 1);
@@ -210,12 +210,12 @@ static void halts(void **state)
     start_32(state);
     assert_true(lapic_deliver(partition->platform.lapics, 1, &message));
     halt_exit(0);
-    assert_true(guest->halted);
+    assert_int_equal(guest->wait, VCPU_WAIT_HALTED);
 
     /* A single step's trap ends it as well. */
     start_32(state);
     halt_exit(X86_RFLAGS_TF);
-    assert_false(guest->halted);
+    assert_int_equal(guest->wait, VCPU_WAIT_NOT);
     assert_int_equal(fake_get(VMCS_GUEST_PENDING_DEBUG), X86_DR6_BS);
 }
 

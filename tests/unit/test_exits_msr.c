@@ -145,7 +145,6 @@ static bool timer_fired(void)
     bool fired = (lapic->page[LAPIC_IRR / 4 + 0x40 / 32 * 4] & BIT(0x40 % 32)) != 0;
 
     partition->platform.lapics[0].page[LAPIC_IRR / 4 + 0x40 / 32 * 4] = 0;
-    partition->platform.lapics[0].irr_words = 0;
     return fired;
 }
 
@@ -310,11 +309,14 @@ static void mtrrs(void **state)
     assert_int_equal(rdmsr(MSR_IA32_MTRR_DEF_TYPE), MTRR_DEF_TYPE_ENABLE | MEMORY_TYPE_WB);
 }
 
-/* Fails when the local APIC is reached in the wrong mode, or an interrupt waits after the EOI that frees it.
+/*
+ * Fails when the local APIC is reached in the wrong mode, or an interrupt waits after the EOI that frees it;
+ * where nothing of it is virtualised.
  */
 static void local_apic(void **state)
 {
     (void)state;
+    build_guest(VCPU_START_PROTECTED_32, CORE_POLICY_TPR_INTERCEPT);
     struct lapic *lapic = &partition->platform.lapics[0];
     const uint64_t base = LAPIC_BASE_DEFAULT | APIC_BASE_BSP | APIC_BASE_ENABLE;
 

@@ -2,8 +2,8 @@
 /*
  * mm/frame.c: fixed cases, and random streams of operations against a model with one array element a frame.
  * Fails when a frame has another owner than the model says, when extents are unsorted, unmerged or
- * overlapping, when an error leaves a change behind, when an allocation is not the lowest that fits, or when
- * a frame becomes free before it was cleared.
+ * overlapping, when an error leaves a change behind, when an allocation is not the lowest that fits, when a
+ * frame becomes free before it was cleared, or when memory that is only dirty is not told from none.
  */
 #include "mm/frame.h"
 
@@ -91,18 +91,28 @@ static bool model_all(size_t first, size_t count, uint16_t owner, uint16_t or_ow
     return true;
 }
 
-static int model_allocate(uint64_t frames, uint64_t alignment, uint64_t below, size_t *first)
+/* The lowest run of frames that are free, or `or_owner`'s, in *first; false if there is none. */
+static bool model_find(uint64_t frames, uint64_t alignment, uint64_t below, uint16_t or_owner, size_t *first)
 {
     for (size_t i = 0; i + frames <= MODEL_FRAMES; i++) {
         uint64_t number = MODEL_FIRST + i;
         if (number % alignment != 0 || number + frames > below || (number < LOW_FRAMES && below > LOW_FRAMES))
             continue;
-        if (model_all(i, frames, FRAME_OWNER_FREE, FRAME_OWNER_FREE)) {
+        if (model_all(i, frames, FRAME_OWNER_FREE, or_owner)) {
             *first = i;
-            return 0;
+            return true;
         }
     }
-    return -ENOMEM;
+    return false;
+}
+
+static int model_allocate(uint64_t frames, uint64_t alignment, uint64_t below, size_t *first)
+{
+    size_t dirty;
+
+    if (model_find(frames, alignment, below, FRAME_OWNER_FREE, first))
+        return 0;
+    return model_find(frames, alignment, below, FRAME_OWNER_DIRTY, &dirty) ? -EAGAIN : -ENOMEM;
 }
 
 static void assert_same(const struct frame_pool *pool)
@@ -179,14 +189,20 @@ static void do_allocate_partition(struct frame_pool *pool)
     struct frame_piece pieces[4];
     uint64_t frames = 1 + random_below(40);
     uint16_t owner = (uint16_t)(FRAME_OWNER_PARTITION + random_below(3));
-    uint64_t available = 0, total = 0;
+    uint64_t available = 0, dirty = 0, total = 0;
     size_t count = 0;
 
-    for (size_t i = 0; i < MODEL_FRAMES; i++)
-        available += model[i] == FRAME_OWNER_FREE && MODEL_FIRST + i >= LOW_FRAMES;
+    for (size_t i = LOW_FRAMES - MODEL_FIRST; i < MODEL_FRAMES; i++) {
+        available += model[i] == FRAME_OWNER_FREE;
+        dirty += model[i] == FRAME_OWNER_DIRTY;
+    }
     int result = frame_allocate_partition(pool, owner, frames, pieces, ARRAY_SIZE(pieces), &count);
-    if (result == -ENOMEM)
-        assert_true(available < frames);
+    if (available + dirty < frames)
+        assert_int_equal(result, -ENOMEM);
+    else if (available < frames)
+        assert_int_equal(result, -EAGAIN);
+    else if (result != 0)
+        assert_int_equal(result, dirty > 0 ? -EAGAIN : -ENOSPC);
     if (result != 0)
         return;
     for (size_t p = 0; p < count; p++) {
@@ -198,6 +214,30 @@ static void do_allocate_partition(struct frame_pool *pool)
         total += n;
     }
     assert_int_equal(total, frames);
+}
+
+static void do_allocate_at(struct frame_pool *pool)
+{
+    struct frame_obstacle obstacle = {HPA(0), 0};
+    uint16_t owner = random_owner();
+    size_t first, count, bad;
+    int expected;
+
+    random_range(&first, &count);
+    for (bad = first; bad < first + count && model_all(bad, 1, FRAME_OWNER_FREE, FRAME_OWNER_DIRTY);)
+        bad++;
+    if (bad < first + count)
+        expected = -EBUSY;
+    else if (!model_all(first, count, FRAME_OWNER_FREE, FRAME_OWNER_FREE))
+        expected = -EAGAIN;
+    else
+        expected = model_assign(first, count, owner, pool->capacity);
+    assert_int_equal(frame_allocate_at(pool, owner, frame_address(first), count * PAGE_SIZE, &obstacle),
+                     expected);
+    if (expected == -EBUSY) {
+        assert_int_equal(obstacle.frame.value, frame_address(bad).value);
+        assert_int_equal(obstacle.owner, model[bad]);
+    }
 }
 
 static void do_release(struct frame_pool *pool)
@@ -266,6 +306,45 @@ static void do_ask(struct frame_pool *pool)
     assert_int_equal(frame_largest_free(pool), largest);
 }
 
+/* The ranges that could be had, and their text, cut or not. */
+static void do_list(struct frame_pool *pool)
+{
+    char whole[MODEL_FRAMES * 24] = "", text[200], *part;
+    size_t n = 0, size = 8 + random_below(sizeof(text) - 8);
+    hpa_t base;
+    uint64_t bytes;
+
+    for (size_t i = 0; i < MODEL_FRAMES;) {
+        size_t end = i;
+        while (end < MODEL_FRAMES && model_all(end, 1, FRAME_OWNER_FREE, FRAME_OWNER_DIRTY))
+            end++;
+        if (end > i) {
+            assert_true(frame_free_range(pool, n++, &base, &bytes));
+            assert_int_equal(base.value, frame_address(i).value);
+            assert_int_equal(bytes, (end - i) * PAGE_SIZE);
+            sprintf(whole + strlen(whole), "%s0x%lx to 0x%lx", n > 1 ? ", " : "", base.value,
+                    base.value + bytes - 1);
+        }
+        i = end + 1;
+    }
+    assert_false(frame_free_range(pool, n, &base, &bytes));
+
+    part = malloc(size); /* one byte more is an ASan error */
+    assert_non_null(part);
+    assert_ptr_equal(frame_free_text(pool, part, size), part);
+    if (n == 0) {
+        assert_string_equal(part, "none");
+    } else if (strlen(whole) < size) {
+        assert_string_equal(part, whole);
+    } else {
+        size_t cut = strlen(part);
+        assert_true(cut < size && cut >= 3);
+        assert_string_equal(part + cut - 3, "...");
+        assert_memory_equal(part, whole, cut - 3);
+    }
+    free(part);
+}
+
 /* A memory map in random order: memory inward, devices outward and on top. */
 static void do_map(struct frame_pool *pool)
 {
@@ -325,6 +404,10 @@ static void random_streams(void **state)
                 do_allocate_partition(&pool);
             else if (choice < 10)
                 do_ask(&pool);
+            else if (choice < 11)
+                do_list(&pool);
+            else if (choice < 18)
+                do_allocate_at(&pool);
             else
                 operations[choice % ARRAY_SIZE(operations)](&pool);
             assert_same(&pool);
@@ -339,6 +422,11 @@ static void never_called(hpa_t base, uint64_t size)
 {
     (void)base, (void)size;
     fail();
+}
+
+static void do_nothing(hpa_t base, uint64_t size)
+{
+    (void)base, (void)size;
 }
 
 /*
@@ -395,8 +483,96 @@ static void partition_pieces(void **state)
     assert_int_equal(frame_total(&pool, FRAME_OWNER_FREE), KIB(640) / PAGE_SIZE);
 }
 
+/* Memory at a fixed place: the whole of it, cleared if it was used, and a refusal that says why. */
+static void fixed_place(void **state)
+{
+    struct frame_extent extents[16];
+    struct frame_obstacle obstacle;
+    struct frame_piece pieces[4];
+    struct frame_pool pool;
+    char text[128];
+    size_t count;
+    (void)state;
+
+    frame_pool_init(&pool, extents, ARRAY_SIZE(extents), never_called);
+    assert_string_equal(frame_free_text(&pool, text, sizeof(text)), "none");
+    assert_int_equal(frame_pool_add(&pool, HPA(0), KIB(640), FRAME_OWNER_FREE), 0);
+    assert_int_equal(frame_pool_add(&pool, HPA(MIB(1)), MIB(63), FRAME_OWNER_FREE), 0);
+    assert_int_equal(frame_claim(&pool, HPA(MIB(2)), MIB(2), FRAME_OWNER_UMBRA), 0);
+    assert_string_equal(frame_free_text(&pool, text, sizeof(text)),
+                        "0x0 to 0x9ffff, 0x100000 to 0x1fffff, 0x400000 to 0x3ffffff");
+    assert_string_equal(frame_free_text(&pool, text, 60),
+                        "0x0 to 0x9ffff, 0x100000 to 0x1fffff, 0x400000 to 0x3ffffff");
+    assert_string_equal(frame_free_text(&pool, text, 59), "0x0 to 0x9ffff, 0x100000 to 0x1fffff, ...");
+    assert_string_equal(frame_free_text(&pool, text, 8), "...");
+
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_PARTITION, HPA(MIB(1)), MIB(8), &obstacle), -EBUSY);
+    assert_int_equal(obstacle.frame.value, MIB(2));
+    assert_string_equal(frame_owner_text(obstacle.owner), "Umbra");
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_PARTITION, HPA(MIB(60)), MIB(8), &obstacle),
+                     -EBUSY);
+    assert_int_equal(obstacle.frame.value, MIB(64));
+    assert_string_equal(frame_owner_text(obstacle.owner), "no memory");
+    assert_string_equal(frame_owner_text(FRAME_OWNER_SHARED + 3), "a shared region");
+    assert_string_equal(frame_owner_text(FRAME_OWNER_PARTITION + 3), "a partition");
+
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_PARTITION, HPA(MIB(8)), MIB(8), &obstacle), 0);
+    assert_true(frame_is_owned(&pool, HPA(MIB(8)), MIB(8), FRAME_OWNER_PARTITION));
+    assert_int_equal(frame_release_all(&pool, FRAME_OWNER_PARTITION), MIB(8) / PAGE_SIZE);
+
+    /* Dirty: nobody gets it, whichever way he asks, until it is cleared. */
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_PARTITION, HPA(MIB(15)), MIB(8), &obstacle),
+                     -EAGAIN);
+    assert_int_equal(
+        frame_allocate_partition(&pool, FRAME_OWNER_PARTITION, MIB(60) / PAGE_SIZE, pieces, 4, &count),
+        -EAGAIN);
+    assert_int_equal(
+        frame_allocate_partition(&pool, FRAME_OWNER_PARTITION, MIB(53) / PAGE_SIZE, pieces, 2, &count),
+        -EAGAIN);
+    assert_int_equal(
+        frame_allocate_partition(&pool, FRAME_OWNER_PARTITION, MIB(62) / PAGE_SIZE, pieces, 4, &count),
+        -ENOMEM);
+    hpa_t base;
+    assert_int_equal(frame_allocate(&pool, FRAME_OWNER_UMBRA, MIB(50) / PAGE_SIZE, 0, FRAME_ANYWHERE, &base),
+                     -EAGAIN);
+    assert_int_equal(frame_allocate(&pool, FRAME_OWNER_UMBRA, MIB(61) / PAGE_SIZE, 0, FRAME_ANYWHERE, &base),
+                     -ENOMEM);
+    assert_string_equal(frame_free_text(&pool, text, sizeof(text)),
+                        "0x0 to 0x9ffff, 0x100000 to 0x1fffff, 0x400000 to 0x3ffffff");
+    pool.zero = do_nothing;
+    while (frame_scrub_step(&pool, 100) > 0)
+        ;
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_PARTITION, HPA(MIB(15)), MIB(8), &obstacle), 0);
+}
+
+/* A partition that starts and stops over and over: every time the same frames, and all come back. */
+static void lives(void **state)
+{
+    struct frame_extent extents[8];
+    struct frame_piece pieces[4];
+    struct frame_pool pool;
+    size_t count;
+    (void)state;
+
+    frame_pool_init(&pool, extents, ARRAY_SIZE(extents), do_nothing);
+    assert_int_equal(frame_pool_add(&pool, HPA(MIB(1)), MIB(20), FRAME_OWNER_FREE), 0);
+    for (int n = 0; n < 1000; n++) {
+        int error;
+        while ((error = frame_allocate_partition(&pool, FRAME_OWNER_PARTITION, MIB(16) / PAGE_SIZE, pieces, 4,
+                                                 &count)) == -EAGAIN)
+            assert_true(frame_scrub_step(&pool, 1000) > 0);
+        assert_int_equal(error, 0);
+        assert_int_equal(pieces[0].base.value, MIB(4));
+        assert_int_equal(frame_total(&pool, FRAME_OWNER_FREE), MIB(4) / PAGE_SIZE);
+        assert_int_equal(frame_release_all(&pool, FRAME_OWNER_PARTITION), MIB(16) / PAGE_SIZE);
+    }
+    assert_int_equal(frame_total(&pool, FRAME_OWNER_FREE) + frame_total(&pool, FRAME_OWNER_DIRTY),
+                     MIB(20) / PAGE_SIZE);
+}
+
 static void bad_arguments(void **state)
 {
+    struct frame_obstacle obstacle;
     struct frame_extent extents[4];
     struct frame_piece piece;
     struct frame_pool pool;
@@ -415,6 +591,17 @@ static void bad_arguments(void **state)
     assert_int_equal(frame_allocate(&pool, FRAME_OWNER_UMBRA, 0, 0, FRAME_ANYWHERE, &base), -EINVAL);
     assert_int_equal(frame_allocate(&pool, FRAME_OWNER_UMBRA, 1, 64, FRAME_ANYWHERE, &base), -EINVAL);
     assert_int_equal(frame_allocate(&pool, FRAME_OWNER_UMBRA, 1, 63, FRAME_ANYWHERE, &base), -ENOMEM);
+    assert_int_equal(
+        frame_allocate(&pool, FRAME_OWNER_UMBRA, UINT64_MAX / PAGE_SIZE + 1, 0, FRAME_ANYWHERE, &base),
+        -EINVAL);
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_FREE, HPA(MIB(1)), PAGE_SIZE, &obstacle), -EINVAL);
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_UMBRA, HPA(MIB(1)), 0, &obstacle), -EINVAL);
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_UMBRA, HPA(MIB(1)), 1, &obstacle), -EINVAL);
+    assert_int_equal(frame_allocate_at(&pool, FRAME_OWNER_UMBRA, HPA(MIB(1) + 1), PAGE_SIZE, &obstacle),
+                     -EINVAL);
+    assert_int_equal(
+        frame_allocate_at(&pool, FRAME_OWNER_UMBRA, HPA(MIB(1)), UINT64_MAX - PAGE_SIZE + 1, &obstacle),
+        -EINVAL);
     assert_int_equal(frame_allocate_partition(&pool, FRAME_OWNER_UMBRA, 1, &piece, 1, &count), -EINVAL);
     assert_int_equal(frame_allocate_partition(&pool, FRAME_OWNER_PARTITION, 0, &piece, 1, &count), -EINVAL);
     assert_int_equal(frame_release(&pool, HPA(MIB(1) + 1), PAGE_SIZE, FRAME_OWNER_UMBRA), -EINVAL);
@@ -472,8 +659,12 @@ static void scrub_clears_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(partition_pieces),  cmocka_unit_test(bad_arguments),
-        cmocka_unit_test(map_needs_extents), cmocka_unit_test(scrub_clears_memory),
+        cmocka_unit_test(partition_pieces),
+        cmocka_unit_test(fixed_place),
+        cmocka_unit_test(lives),
+        cmocka_unit_test(bad_arguments),
+        cmocka_unit_test(map_needs_extents),
+        cmocka_unit_test(scrub_clears_memory),
         cmocka_unit_test(random_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

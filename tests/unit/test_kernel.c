@@ -57,6 +57,15 @@ static void expect_segment(unsigned index, uint64_t offset, uint64_t file_size, 
     assert_int_equal(got.segments[index].memory_size, memory_size);
 }
 
+static void expect_place(uint64_t alignment, uint64_t lowest, uint64_t highest,
+                         enum kernel_preference preference)
+{
+    assert_int_equal(got.place.alignment, alignment);
+    assert_int_equal(got.place.lowest, lowest);
+    assert_int_equal(got.place.highest, highest);
+    assert_int_equal(got.place.preference, preference);
+}
+
 /* A field of an image to be spoilt, and what is said then. */
 struct spoil {
     size_t offset;
@@ -75,8 +84,12 @@ static void bzimage(void **state)
     assert_int_equal(got.kind, KERNEL_LINUX_BZIMAGE);
     assert_int_equal(got.segment_count, 1);
     expect_segment(0, 0x400, 0x1000, MIB(16), MIB(1));
+    assert_int_equal(got.start, MIB(16));
     assert_int_equal(got.end, MIB(17));
     assert_int_equal(got.entry, MIB(16) + 0x200);
+    assert_int_equal(got.file_size, BZIMAGE_SIZE);
+    expect_place(MIB(2), MIB(16), GIB(4) - 1, KERNEL_LOWEST);
+    assert_int_equal(got.sections.count, 0);
     assert_int_equal(got.setup_size, 0x202 + 0x66 - 0x1f1);
     assert_int_equal(got.boot_version, 0x020f);
     assert_int_equal(got.cmdline_max, 2047);
@@ -94,9 +107,11 @@ static void bzimage_places(void **state)
     image_put(image, 0x258, MIB(16) + 0x1000, 8);
     expect_good(CONFIG_BOOT_LINUX, BZIMAGE_SIZE);
     assert_int_equal(got.segments[0].address, MIB(18));
+    expect_place(MIB(2), MIB(18), GIB(4) - 1, KERNEL_LOWEST);
     image_put(image, 0x234, 0, 1);
     expect_good(CONFIG_BOOT_LINUX, BZIMAGE_SIZE);
     assert_int_equal(got.segments[0].address, MIB(16) + 0x1000);
+    expect_place(0, 0, 0, KERNEL_ANYWHERE);
 
     /* 0 setup sectors are 4. The code of a kernel that claims less memory than it has is loaded whole. */
     image_bzimage(image);
@@ -180,6 +195,7 @@ static void elf(void **state)
     expect_good(CONFIG_BOOT_LINUX, image_elf64(image));
     assert_int_equal(got.kind, KERNEL_LINUX_ELF);
     assert_int_equal(got.segment_count, 2);
+    expect_place(0, 0, 0, KERNEL_ANYWHERE);
     expect_segment(0, 0x1000, 0x800, MIB(1), 0x800);
     expect_segment(1, 0x1800, 0x100, MIB(2), 0x3000);
     assert_int_equal(got.end, MIB(2) + 0x3000);
@@ -204,7 +220,9 @@ static void elf(void **state)
     image_elf64(image);
     expect_good(CONFIG_BOOT_ELF, ELF_SIZE);
     assert_int_equal(got.kind, KERNEL_ELF);
+    assert_true(got.elf64);
     expect_good(CONFIG_BOOT_ELF, image_elf32(image));
+    assert_false(got.elf64);
     assert_int_equal(got.segment_count, 2);
     expect_segment(1, 0x1800, 0x100, MIB(2), 0x3000);
     assert_int_equal(got.entry, MIB(1) + 0x10);
@@ -218,6 +236,54 @@ static void elf(void **state)
     image_put(image, ELF32_SEGMENT + 32 + 20, 0, 4);
     expect_good(CONFIG_BOOT_ELF, ELF_SIZE);
     assert_int_equal(got.segment_count, 1);
+}
+
+/* The section header table, of either class, and what counts as none. */
+static void elf_sections(void **state)
+{
+    static const struct spoil spoils[] = {
+        {58, 65, 2, ""},                               /* size of a header */
+        {62, ELF_SECTIONS, 2, ""},                     /* names in a section that is not there */
+        {60, 513, 2, ""},                              /* more than are read */
+        {40, ELF_SIZE - ELF_SECTIONS * 64 + 1, 8, ""}, /* not in the file */
+        {40, UINT64_MAX, 8, ""},
+        {ELF64_SECTIONS_AT + 2 * 64 + 24, ELF_SIZE - 0x20, 8, ""}, /* nor is the content of one */
+        {ELF64_SECTIONS_AT + 2 * 64 + 32, UINT64_MAX, 8, ""},
+    };
+    struct kernel_section section;
+
+    (void)state;
+    for (unsigned wide = 0; wide < 2; wide++) {
+        (wide ? image_elf64 : image_elf32)(image);
+        image_put_sections(image, wide);
+        expect_good(CONFIG_BOOT_ELF, ELF_SIZE);
+        assert_int_equal(got.sections.offset, wide ? ELF64_SECTIONS_AT : ELF32_SECTIONS_AT);
+        assert_int_equal(got.sections.count, ELF_SECTIONS);
+        assert_int_equal(got.sections.entry_size, wide ? 64 : 40);
+        assert_int_equal(got.sections.names, 3);
+        assert_int_equal(got.sections.room, 0x30 + 0x10);
+        for (unsigned i = 0; i < ELF_SECTIONS; i++)
+            assert_int_equal(kernel_section_loose(&got, image, i, &section), i == 2 || i == 3);
+        assert_true(kernel_section_loose(&got, image, 2, &section));
+        assert_int_equal(section.offset, 0x1900);
+        assert_int_equal(section.size, 0x21);
+        assert_int_equal(section.address_at, wide ? 16 : 12);
+        assert_int_equal(section.address_size, wide ? 8 : 4);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(spoils); i++) {
+        image_elf64(image);
+        image_put_sections(image, true);
+        image_put(image, spoils[i].offset, spoils[i].value, spoils[i].size);
+        expect_good(CONFIG_BOOT_ELF, ELF_SIZE);
+        if (got.sections.count | got.sections.room)
+            fail_msg("row %zu: taken for good", i);
+    }
+    /* Multiboot 1 is not told of them. */
+    image_elf64(image);
+    image_put_sections(image, true);
+    image_put_multiboot(image, 0x1000, 0x3);
+    expect_good(CONFIG_BOOT_MULTIBOOT, ELF_SIZE);
+    assert_int_equal(got.sections.count, 0);
 }
 
 static void elf_limits(void **state)
@@ -267,7 +333,7 @@ static void elf_mistakes(void **state)
 {
     static const char not_x86[] = "is an ELF file, but not for x86";
     static const char damaged[] = "has damaged ELF program headers";
-    static const char outside[] = "has an ELF entry point outside its segments";
+    static const char outside[] = "has an entry point outside its segments";
     static const struct spoil spoils[] = {
         {1, 'e', 1, "not an ELF file"},
         {4, 3, 1, not_x86},
@@ -385,9 +451,9 @@ static void multiboot_addresses(void **state)
     put_addresses(0x200080, 0x200000, 0x200000, 0x1fffff, 0x200020);
     expect_bad(CONFIG_BOOT_MULTIBOOT, 0x3000, damaged);
     put_addresses(0x200080, 0x200000, 0x201000, 0, 0x201000);
-    expect_bad(CONFIG_BOOT_MULTIBOOT, 0x3000, damaged);
+    expect_bad(CONFIG_BOOT_MULTIBOOT, 0x3000, "has an entry point outside its segments");
     put_addresses(0x200080, 0x200000, 0x201000, 0, 0x1fffff);
-    expect_bad(CONFIG_BOOT_MULTIBOOT, 0x3000, damaged);
+    expect_bad(CONFIG_BOOT_MULTIBOOT, 0x3000, "has an entry point outside its segments");
     put_addresses(0x80080, 0x80000, 0x81000, 0, 0x80000);
     expect_bad(CONFIG_BOOT_MULTIBOOT, 0x3000, "wants to be loaded below 1M");
     put_addresses(0x200080, 0x200000, 0x201000, 0x205000, 0x200020);
@@ -424,26 +490,38 @@ static void multiboot_mistakes(void **state)
                "is a Multiboot 1 kernel, but neither an ELF file nor with addresses in its header");
 }
 
+/* A Multiboot2 header in a 32-bit program, with these tags. */
+static const char damaged2[] = "has a damaged Multiboot2 header";
+
+static void put_tags(const uint32_t *tags, size_t size)
+{
+    image_elf32(image);
+    image_put_multiboot2_tags(image, 0x1000, tags, size);
+}
+
 static void multiboot2(void **state)
 {
+    const size_t last = 0x7fe8, size = 0x8000;
+
     (void)state;
     memset(image, 0, sizeof(image));
-    image_put_multiboot2(image, 0x7fe8);
+    image_elf32(image);
+    image_put_multiboot2(image, last);
     expect_good(CONFIG_BOOT_MULTIBOOT2, sizeof(image));
     assert_int_equal(got.kind, KERNEL_MULTIBOOT2);
-    assert_int_equal(got.segment_count, 0);
-    image_put(image, 0x7fe8 + 8, 16, 4);
-    image_put(image, 0x7fe8 + 12, 0U - 0xe85250d6 - 16, 4);
-    expect_good(CONFIG_BOOT_MULTIBOOT2, 0x7fe8 + 16);
-    image_put_multiboot2(image, 0x7fe8);
-    expect_bad(CONFIG_BOOT_MULTIBOOT2, 0x7fe8 + 23, "is cut short: its Multiboot2 header is not whole");
-    image_put(image, 0x7fe8 + 8, 15, 4);
-    image_put(image, 0x7fe8 + 12, 0U - 0xe85250d6 - 15, 4);
+    expect_segment(0, 0x1000, 0x800, MIB(1), 0x800);
+    assert_int_equal(got.segment_count, 2);
+    assert_int_equal(got.entry, MIB(1) + 0x10);
+    expect_place(0, 0, 0, KERNEL_ANYWHERE);
+    expect_good(CONFIG_BOOT_MULTIBOOT2, size);
+    expect_bad(CONFIG_BOOT_MULTIBOOT2, size - 1, "is cut short: its Multiboot2 header is not whole");
+    image_put(image, last + 8, 15, 4);
+    image_put(image, last + 12, 0U - 0xe85250d6 - 15, 4);
     expect_bad(CONFIG_BOOT_MULTIBOOT2, sizeof(image), "is cut short: its Multiboot2 header is not whole");
-    image_put(image, 0x7fe8 + 4, 4, 4);
-    image_put(image, 0x7fe8 + 12, 0U - 0xe85250d6 - 15 - 4, 4);
+    image_put(image, last + 4, 4, 4);
+    image_put(image, last + 12, 0U - 0xe85250d6 - 15 - 4, 4);
     expect_bad(CONFIG_BOOT_MULTIBOOT2, sizeof(image), "is a Multiboot2 kernel, but not for x86");
-    image_put(image, 0x7fe8 + 12, 0, 4);
+    image_put(image, last + 12, 0, 4);
     expect_bad(CONFIG_BOOT_MULTIBOOT2, sizeof(image),
                "not a Multiboot2 kernel: its header has a wrong checksum");
     memset(image, 0, sizeof(image));
@@ -451,6 +529,118 @@ static void multiboot2(void **state)
     image_put_multiboot2(image, 0x7ff8);
     expect_bad(CONFIG_BOOT_MULTIBOOT2, sizeof(image),
                "not a Multiboot2 kernel: no header in its first 32 KiB");
+    memset(image, 0, sizeof(image));
+    image_put_multiboot2(image, 0x1000);
+    expect_bad(CONFIG_BOOT_MULTIBOOT2, sizeof(image),
+               "is a Multiboot2 kernel, but neither an ELF file nor with addresses in its header");
+}
+
+/* Every kind of tag: what it makes of the kernel. Type and flags are one word: flags << 16 | type. */
+static void multiboot2_tags(void **state)
+{
+    static const uint32_t plain[] = {
+        1, 44, 1, 2,  3, 4, 6, 9, 14, 15, 21, 0, /* all information that is given, and what pads it */
+        6, 8,  4, 12, 2, 0, 7, 8, 8,  12, 0,  0, 9, 12, 0, 0, 0, 8,
+    };
+    static const uint32_t optional[] = {
+        0x10001, 16, 7, 11, 0x10004, 12, 1, 0, 0x10005, 20, 0, 0, 0, 0, 0x10063, 9, 0, 0, 0, 8,
+    };
+    static const uint32_t entry[] = {3, 12, MIB(1) + 0x20, 0, 0, 8};
+    static const uint32_t place[] = {10, 24, MIB(2), 0xffffffff, MIB(2), 2, 0, 8};
+    static const uint32_t low_place[] = {0x1000a, 24, 0, MIB(64) - 1, 1, 1, 0, 8};
+    static const uint32_t bad_place[] = {0x1000a, 24, 0, MIB(64) - 1, 3, 1, 0, 8};
+
+    (void)state;
+    put_tags(plain, sizeof(plain));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    put_tags(optional, sizeof(optional));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    expect_place(0, 0, 0, KERNEL_ANYWHERE);
+    put_tags(entry, sizeof(entry));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    assert_int_equal(got.entry, MIB(1) + 0x20);
+    /* Its word counts more than an entry point of the file's that makes no sense. */
+    image_put(image, 24, 0, 4);
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    put_tags(place, sizeof(place));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    expect_place(MIB(2), MIB(2), GIB(4) - 1, KERNEL_HIGHEST);
+    put_tags(low_place, sizeof(low_place));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    expect_place(1, MIB(1), MIB(64) - 1, KERNEL_LOWEST);
+    put_tags(bad_place, sizeof(bad_place));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    expect_place(0, 0, 0, KERNEL_ANYWHERE);
+}
+
+/* Each of these tags alone, and what is said of it. */
+static void multiboot2_tag_mistakes(void **state)
+{
+    static const char information[] = "asks in its Multiboot2 header for information that is not given";
+    static const char relocation[] = "has a damaged tag for relocation in its Multiboot2 header";
+    static const char unknown[] = "has demands in its Multiboot2 header that are not known here";
+    static const struct {
+        uint32_t tag[8];
+        const char *why;
+    } rows[] = {
+        {{1, 12, 5, 0, 0, 8}, information},
+        {{1, 16, 1, 64, 0, 8}, information},
+        {{1, 12, 0x10001, 0, 0, 8}, information},
+        {{1, 7}, damaged2},
+        {{2, 23}, damaged2},
+        {{2, 24, MIB(1), MIB(1), 0, 0, 0, 8}, "has addresses, but no entry point in its Multiboot2 header"},
+        {{3, 11}, damaged2},
+        {{3, 12, MIB(1) + 0x800, 0, 0, 8}, "has an entry point outside its segments"},
+        {{4, 12, 1, 0, 0, 8}, "insists on a screen in its Multiboot2 header, and a partition has none"},
+        {{4, 11}, damaged2},
+        {{5, 20, 0, 0, 0, 0, 0, 8},
+         "wants a video mode in its Multiboot2 header, and a partition has no screen"},
+        {{5, 19}, damaged2},
+        {{8, 11}, damaged2},
+        {{9, 11}, damaged2},
+        {{10, 23}, damaged2},
+        {{10, 24, 0, MIB(64), 0, 0, 0, 8}, relocation},
+        {{10, 24, 0, MIB(64), 0x3000, 0, 0, 8}, relocation},
+        {{10, 24, MIB(64), MIB(64) - 1, 0x1000, 0, 0, 8}, relocation},
+        {{10, 24, 0, MIB(1) - 1, 0x1000, 0, 0, 8}, relocation},
+        {{10, 24, 0, MIB(64), 0x1000, 3, 0, 8}, relocation},
+        {{11, 8, 0, 8}, unknown},
+        {{0xffff, 8, 0, 8}, unknown},
+        {{6, 8, 6, 8, 6, 8, 6, 8}, damaged2},  /* no end */
+        {{6, 8, 6, 33, 6, 8, 0, 8}, damaged2}, /* beyond it */
+        {{6, 8, 0, 7}, damaged2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        put_tags(rows[i].tag, sizeof(rows[i].tag));
+        expect_bad(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE, rows[i].why);
+    }
+}
+
+/* Address tags: they describe a segment as Multiboot 1's fields do, but for what loads a file from its start.
+ */
+static void multiboot2_addresses(void **state)
+{
+    uint32_t tags[] = {2, 24, 0x201000, 0x200800, 0x201800, 0x205000, 3, 12, 0x200820, 0, 0, 8};
+
+    (void)state;
+    put_tags(tags, sizeof(tags));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    assert_int_equal(got.segment_count, 1);
+    expect_segment(0, 0x800, 0x1000, 0x200800, 0x4800);
+    assert_int_equal(got.entry, 0x200820);
+    tags[3] = 0xffffffff;
+    put_tags(tags, sizeof(tags));
+    expect_good(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE);
+    expect_segment(0, 0, 0x1800, 0x200000, 0x5000);
+    tags[2] = 0xfff; /* the start of the file would be below 0 */
+    put_tags(tags, sizeof(tags));
+    expect_bad(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE, "has damaged addresses in its Multiboot header");
+    tags[2] = 0x201000;
+    tags[8] = 0x1fffff;
+    put_tags(tags, sizeof(tags));
+    expect_bad(CONFIG_BOOT_MULTIBOOT2, ELF_SIZE, "has an entry point outside its segments");
 }
 
 /* ---- One kind for another
@@ -486,12 +676,16 @@ int main(void)
         cmocka_unit_test(bzimage_limits),
         cmocka_unit_test(bzimage_mistakes),
         cmocka_unit_test(elf),
+        cmocka_unit_test(elf_sections),
         cmocka_unit_test(elf_limits),
         cmocka_unit_test(elf_mistakes),
         cmocka_unit_test(multiboot),
         cmocka_unit_test(multiboot_addresses),
         cmocka_unit_test(multiboot_mistakes),
         cmocka_unit_test(multiboot2),
+        cmocka_unit_test(multiboot2_tags),
+        cmocka_unit_test(multiboot2_tag_mistakes),
+        cmocka_unit_test(multiboot2_addresses),
         cmocka_unit_test(wrong_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

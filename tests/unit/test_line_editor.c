@@ -129,15 +129,22 @@ static bool type(const char *keys)
     return false;
 }
 
-/* The line is `line` with the cursor before its byte `cursor`, and so the terminal shows it. */
+/* The line is `line` with the cursor before its byte `cursor`, and so the terminal shows it, as far as it
+ * fits. */
 static void expect(const char *line, unsigned cursor)
 {
+    char part[LINE_EDITOR_WIDTH + 1];
+
     assert_string_equal(editor.line, line);
     assert_int_equal(editor.length, strlen(line));
     assert_int_equal(editor.cursor, cursor);
     assert_memory_equal(terminal.row, PROMPT, strlen(PROMPT));
-    assert_string_equal(terminal.row + strlen(PROMPT), line);
-    assert_int_equal(terminal.column, strlen(PROMPT) + cursor);
+    if (strlen(line) <= LINE_EDITOR_WIDTH)
+        assert_int_equal(editor.left, 0);
+    assert_in_range(cursor - editor.left, 0, LINE_EDITOR_WIDTH);
+    snprintf(part, sizeof(part), "%.*s", LINE_EDITOR_WIDTH, line + editor.left);
+    assert_string_equal(terminal.row + strlen(PROMPT), part);
+    assert_int_equal(terminal.column, strlen(PROMPT) + cursor - editor.left);
     assert_int_equal(terminal.sequence, 0);
 }
 
@@ -269,6 +276,61 @@ static void history(void **state)
     expect("two!", 4);
 }
 
+/* Of a long line the part about the cursor is shown, and it is redrawn only when that is another one. */
+static void scrolling(void **state)
+{
+    char line[LINE_EDITOR_LENGTH_MAX + 1];
+
+    (void)state;
+    for (unsigned n = 0; n < 200; n++) {
+        line[n] = (char)('a' + n % 26);
+        line[n + 1] = '\0';
+        type(line + n);
+        expect(line, n + 1);
+    }
+    assert_int_equal(editor.left, 147);
+    terminal.rows = 0;
+    for (unsigned n = 199; n > 140; n--) {
+        type("\x02"); /* ^B */
+        expect(line, n);
+    }
+    assert_int_equal(editor.left, 126);
+    for (unsigned n = 142; n <= 200; n++) {
+        type("\x06"); /* ^F */
+        expect(line, n);
+    }
+    type("\x01"); /* ^A */
+    assert_int_equal(editor.left, 0);
+    expect(line, 0);
+    type("\x05");
+    for (unsigned n = 199; n > 40; n--) {
+        type("\x7f");
+        line[n] = '\0';
+        expect(line, n);
+    }
+    type("\x15");
+    expect("", 0);
+}
+
+/* A silent editor keeps the line and shows nothing. */
+static void silent(void **state)
+{
+    (void)state;
+    terminal.rows = 0;
+    memset(terminal.row, 0, sizeof(terminal.row));
+    terminal.column = 0;
+    line_editor_set(&editor, PROMPT, true);
+    line_editor_show(&editor);
+    assert_true(type("lixt\x7f\x7fst\x1b[D\x1b[C\t\r"));
+    assert_string_equal(editor.line, "list");
+    line_editor_reset(&editor);
+    assert_string_equal(terminal.row, "");
+    assert_int_equal(terminal.rows + terminal.column + terminal.bells, 0);
+    line_editor_set(&editor, "? ", false);
+    line_editor_show(&editor);
+    assert_string_equal(terminal.row, "? ");
+}
+
 /* The oldest lines go, sixteen stay. */
 static void long_history(void **state)
 {
@@ -357,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup(history, start),    cmocka_unit_test_setup(long_history, start),
         cmocka_unit_test_setup(completion, start), cmocka_unit_test_setup(interrupted, start),
         cmocka_unit_test_setup(unknown, start),    cmocka_unit_test_setup(random_keys, start),
+        cmocka_unit_test_setup(scrolling, start),  cmocka_unit_test_setup(silent, start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

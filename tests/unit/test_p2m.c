@@ -254,11 +254,60 @@ static void gigabyte_pages(void **state)
     }
 }
 
+/* Fails when a shared region gets in as the partition's own or as another's, or melts into what lies beside
+ * it. */
+static void shared_regions(void **state)
+{
+    const uint16_t owner = FRAME_OWNER_SHARED + 7;
+    const uint64_t own = GIB(1), shared = GIB(1) + MIB(4), other = GIB(1) + MIB(8);
+    struct frame_extent extents[8];
+    struct p2m_region regions[8];
+    struct frame_pool pool;
+    struct p2m p2m;
+    struct translation t;
+    (void)state;
+
+    frame_pool_init(&pool, extents, ARRAY_SIZE(extents), NULL);
+    assert_int_equal(frame_pool_add(&pool, HPA(own), MIB(16), FRAME_OWNER_FREE), 0);
+    assert_int_equal(frame_claim(&pool, HPA(own), MIB(4), OWNER), 0);
+    assert_int_equal(frame_claim(&pool, HPA(shared), MIB(4), owner), 0);
+    assert_int_equal(frame_claim(&pool, HPA(other), MIB(4), owner + 1), 0);
+    p2m_init(&p2m, regions, ARRAY_SIZE(regions), &pool, OWNER);
+
+    struct p2m_region region = {GPA(GIB(3)), HPA(shared), MIB(4), ALL, MEMORY_TYPE_WB};
+    assert_int_equal(p2m_add(&p2m, &region), -EPERM);
+    assert_int_equal(p2m_add_shared(&p2m, &region, owner + 1), -EPERM);
+    assert_int_equal(p2m_add_shared(&p2m, &region, OWNER), -EINVAL);
+    assert_int_equal(p2m_add_shared(&p2m, &region, FRAME_OWNER_UMBRA), -EINVAL);
+    assert_int_equal(p2m_add_shared(&p2m, &region, FRAME_OWNER_SHARED - 1), -EINVAL);
+    assert_int_equal(p2m_add_shared(&p2m, &region, FRAME_OWNER_PARTITION), -EINVAL);
+    region.size += PAGE_SIZE;
+    assert_int_equal(p2m_add_shared(&p2m, &region, owner), -EPERM);
+    region.size -= PAGE_SIZE;
+    assert_int_equal(p2m.count, 0);
+
+    /* Memory of three owners that goes on in both spaces: three regions. */
+    region = (struct p2m_region){GPA(GIB(3) - MIB(4)), HPA(own), MIB(4), ALL, MEMORY_TYPE_WB};
+    assert_int_equal(p2m_add(&p2m, &region), 0);
+    region = (struct p2m_region){GPA(GIB(3) + MIB(4)), HPA(other), MIB(4), ALL, MEMORY_TYPE_WB};
+    assert_int_equal(p2m_add_shared(&p2m, &region, owner + 1), 0);
+    region = (struct p2m_region){GPA(GIB(3)), HPA(shared), MIB(4), ALL, MEMORY_TYPE_WB};
+    assert_int_equal(p2m_add_shared(&p2m, &region, owner), 0);
+    assert_int_equal(p2m_add_shared(&p2m, &region, owner), -EEXIST);
+    assert_int_equal(p2m.count, 3);
+    assert_false(p2m_region_is_shared(&p2m, p2m_find(&p2m, GPA(GIB(3) - 1))));
+    assert_true(p2m_region_is_shared(&p2m, p2m_find(&p2m, GPA(GIB(3)))));
+    assert_true(p2m_region_is_shared(&p2m, p2m_find(&p2m, GPA(GIB(3) + MIB(4)))));
+    assert_true(p2m_lookup(&p2m, GPA(GIB(3) + 5), &t));
+    assert_true(t.address == shared + 5 && t.page_shift == PAGE_SHIFT_2M);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_regions),
         cmocka_unit_test(gigabyte_pages),
+        cmocka_unit_test(shared_regions),
         cmocka_unit_test(random_regions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

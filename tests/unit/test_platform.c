@@ -56,6 +56,19 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* The owner of vCPU `vcpu` receives and looks; or takes. */
+static int pending_at(unsigned vcpu)
+{
+    platform_receive(&platform, vcpu);
+    return platform_interrupt_pending(&platform, vcpu);
+}
+
+static int take_at(unsigned vcpu)
+{
+    platform_receive(&platform, vcpu);
+    return platform_interrupt_take(&platform, vcpu);
+}
+
 static void out(uint16_t port, uint8_t value)
 {
     platform_port_write(&platform, port, 1, value);
@@ -130,25 +143,26 @@ static void timer_by_pic(void **state)
     start_pics(1 << 0);
     wakes = fake.wakes[0];
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
-        assert_int_equal(platform_interrupt_take(&platform, 0), -1);
+        assert_int_equal(pending_at(0), -1);
+        assert_int_equal(take_at(0), -1);
         run_to_deadline(0);
-        assert_int_equal(fake.wakes[0], wakes + i + 1);
+        assert_true(fake.wakes[0] > wakes);
+        wakes = fake.wakes[0];
         for (unsigned vcpu = 1; vcpu < VCPUS; vcpu++)
-            assert_int_equal(platform_interrupt_pending(&platform, vcpu), -1);
-        assert_int_equal(platform_interrupt_pending(&platform, 0), PENDING);
-        assert_int_equal(platform_interrupt_take(&platform, 0), 0x20);
+            assert_int_equal(pending_at(vcpu), -1);
+        assert_int_equal(pending_at(0), PENDING);
+        assert_int_equal(take_at(0), 0x20);
         out(0x20, 0x20);
     }
     /* LINT0 masked, as systems with an IO-APIC leave it. */
     write32(0, LAPIC + 0x350, 0x10700);
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
     /* No local APIC at all: the 8259 is wired to the processor. */
     assert_int_equal(
         lapic_msr_write(&platform.lapics[0], LAPIC_MSR_BASE, LAPIC_BASE_DEFAULT | LAPIC_BASE_BSP), 0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), PENDING);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x20);
+    assert_int_equal(pending_at(0), PENDING);
+    assert_int_equal(take_at(0), 0x20);
 }
 
 /* IRQ 0 is pin 2. Fails when it is another, or a local APIC's priorities hold back what the 8259 asks for. */
@@ -158,19 +172,19 @@ static void timer_by_ioapic(void **state)
     route(0, 0x10000);
     start_pit();
     route(2, 0x31);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), 0x31);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x31);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), 0x31);
+    assert_int_equal(take_at(0), 0x31);
+    assert_int_equal(pending_at(0), -1);
     /* Edge: the next one waits for the end of this. */
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
     start_pics(1 << 0);
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x20);
+    assert_int_equal(take_at(0), 0x20);
     write32(0, LAPIC + 0xb0, 0);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x31);
+    assert_int_equal(take_at(0), 0x31);
 }
 
 /* The 8259s' output is pin 0 of the IO-APIC too. Fails when an ExtINT message from there does not bring the
@@ -182,17 +196,17 @@ static void pic_by_ioapic(void **state)
     route(0, 0x700);
     start_pit();
     start_pics(1 << 0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), PENDING);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x20);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), PENDING);
+    assert_int_equal(take_at(0), 0x20);
+    assert_int_equal(pending_at(0), -1);
     /* The message is used up: without another there is no way for the next one. */
     route(0, 0x10700);
     out(0x20, 0x20);
     run_to_deadline(0);
     assert_true(pic_pending(&platform.pic));
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
 }
 
 /* The SCI is level-triggered. Fails when the EOI does not reach the IO-APIC, or the line is not sampled
@@ -202,14 +216,14 @@ static void level_eoi(void **state)
     (void)state;
     route(9, 0x8039);
     platform_port_write(&platform, 0x602, 2, 0x0100);
-    assert_true(acpi_pm_press_power_button(&platform.acpi_pm));
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x39);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_true(platform_press_power_button(&platform));
+    assert_int_equal(take_at(0), 0x39);
+    assert_int_equal(pending_at(0), -1);
     write32(0, LAPIC + 0xb0, 0);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x39);
+    assert_int_equal(take_at(0), 0x39);
     platform_port_write(&platform, 0x600, 2, 0x0100);
     write32(0, LAPIC + 0xb0, 0);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
 }
 
 /* Fails when a line is not on the pin and the input of its number, or a high one reaches the 8259s. */
@@ -225,7 +239,7 @@ static void lines(void **state)
         assert_int_equal(platform.ioapic.pins, pins | by_pic);
         assert_int_equal(pic_pending(&platform.pic), by_pic);
         if (by_pic)
-            assert_int_equal(platform_interrupt_take(&platform, 0), 0x20 + line);
+            assert_int_equal(take_at(0), 0x20 + line);
         out(0xa0, 0x20);
         out(0x20, 0x20);
         vdev_set_irq(&platform.inner, line, false);
@@ -246,7 +260,7 @@ static void console(void **state)
     assert_string_equal(fake.console, "hi");
     assert_true(platform_console_input(&platform, 'x'));
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x34);
+    assert_int_equal(take_at(0), 0x34);
     assert_int_equal(in(0x3fa), 0xcc);
     assert_int_equal(in(0x3f8), 'x');
     for (unsigned i = 0; i < UART_FIFO_SIZE; i++)
@@ -270,7 +284,7 @@ static void clocks(void **state)
     out(0x71, 0x12);
     assert_true(platform_deadline(&platform, 0) == TSC_HZ);
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x38);
+    assert_int_equal(take_at(0), 0x38);
     assert_int_equal(platform_port_read(&platform, 0x600, 2), 0x0400);
     out(0x70, 0x0b);
     out(0x71, 0x02);
@@ -300,8 +314,8 @@ static void local_apics(void **state)
     assert_true(platform_deadline(&platform, 2) == VDEV_NEVER);
     assert_true(platform_deadline(&platform, 1) == 1000);
     run_to_deadline(1);
-    assert_int_equal(platform_interrupt_take(&platform, 1), 0x40);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(take_at(1), 0x40);
+    assert_int_equal(pending_at(0), -1);
     /* The board's deadlines are vCPU 0's. */
     start_pit();
     assert_true(platform_deadline(&platform, 1) == VDEV_NEVER);
@@ -444,12 +458,12 @@ static void reset(void **state)
     out(0x70, 0x0b);
     out(0x71, 0x72);
     platform_port_write(&platform, 0x602, 2, 0x0521);
-    acpi_pm_press_power_button(&platform.acpi_pm);
+    platform_press_power_button(&platform);
     platform_port_write(&platform, 0xcf8, 4, 0x80000000);
     out(0x80, 0x99);
     write32(1, LAPIC + 0xf0, 0x1ff);
     write32(0, LAPIC + 0x380, 1000);
-    assert_true(platform_interrupt_pending(&platform, 0) >= 0);
+    assert_true(pending_at(0) >= 0);
 
     fake.now = 100;
     platform_reset(&platform, START + 60);
@@ -457,7 +471,7 @@ static void reset(void **state)
     write32(0, IOAPIC, 0x18);
     assert_int_equal(read32(0, IOAPIC + 0x10), 0x10000);
     vdev_set_irq(&platform.inner, 4, true);
-    assert_int_equal(platform_interrupt_pending(&platform, 0), -1);
+    assert_int_equal(pending_at(0), -1);
     vdev_set_irq(&platform.inner, 4, false);
     assert_int_equal(in(0x3f9), 0x00);
     assert_int_equal(in(0x80), 0x00);
@@ -467,7 +481,7 @@ static void reset(void **state)
     assert_int_equal(in(0x71), 0x14);
     for (unsigned vcpu = 0; vcpu < VCPUS; vcpu++) {
         assert_true(platform_deadline(&platform, vcpu) == VDEV_NEVER);
-        assert_int_equal(platform_interrupt_pending(&platform, vcpu), -1);
+        assert_int_equal(pending_at(vcpu), -1);
         /* Firmware's hand-over: the first in virtual wire mode, the others as the reset line leaves them. */
         assert_int_equal(read32(vcpu, LAPIC + 0xf0), vcpu ? 0xff : 0x1ff);
         assert_int_equal(read32(vcpu, LAPIC + 0x350), vcpu ? 0x10000 : 0x700);
@@ -476,7 +490,7 @@ static void reset(void **state)
     start_pit();
     start_pics(1 << 0);
     run_to_deadline(0);
-    assert_int_equal(platform_interrupt_take(&platform, 0), 0x20);
+    assert_int_equal(take_at(0), 0x20);
 }
 
 int main(void)

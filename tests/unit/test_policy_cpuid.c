@@ -191,6 +191,8 @@ static void hypervisor_leaves(void **state)
     char signature[13] = {0};
 
     s.tsc_hz = 2095123456;
+    s.hypercall_version = 0x00010002;
+    s.hypercalls = 0x12345;
     build(TIGER_LAKE, &s);
     struct cpuid_registers r = ask(0x40000000, 0);
     memcpy(signature, &r.ebx, 4);
@@ -199,7 +201,8 @@ static void hypervisor_leaves(void **state)
     assert_string_equal(signature, CPUID_SIGNATURE);
     assert_int_equal(strlen(CPUID_SIGNATURE), 12);
     assert_int_equal(r.eax, 0x40000010);
-    for (uint32_t leaf = 0x40000001; leaf < 0x40000010; leaf++)
+    assert_true(same(ask(0x40000001, 0), (struct cpuid_registers){0x00010002, 0x12345, 0, 0}));
+    for (uint32_t leaf = 0x40000002; leaf < 0x40000010; leaf++)
         assert_true(same(ask(leaf, 0), (struct cpuid_registers){0}));
     assert_true(same(ask(0x40000010, 0), (struct cpuid_registers){2095123, 2095123, 0, 0}));
 }

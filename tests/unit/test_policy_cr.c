@@ -590,32 +590,13 @@ static void controls(void **state)
     }
 }
 
-/* The threshold makes an exit exactly when a lower TPR would let the pending interrupt in. */
-static void threshold(void **state)
-{
-    (void)state;
-    for (int vector = -1; vector < 256; vector++) {
-        for (unsigned tpr = 0; tpr < 256; tpr++) {
-            unsigned t = policy_tpr_threshold(POLICY_SHADOWING, (uint8_t)tpr, vector);
-            bool held_back = vector >= 16 && vector / 16 <= (int)tpr / 16;
-
-            assert_int_equal(policy_tpr_threshold(POLICY_INTERCEPT, (uint8_t)tpr, vector), 0);
-            assert_true(t <= tpr / 16); /* else the VM entry itself would exit or fail */
-            for (unsigned lower = 0; held_back && lower <= tpr; lower++)
-                assert_int_equal(lower / 16 < t, vector / 16 > (int)lower / 16);
-            if (!held_back)
-                assert_int_equal(t, 0);
-        }
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_printed),       cmocka_unit_test(other_instances), cmocka_unit_test(each_flag),
         cmocka_unit_test(random_registers), cmocka_unit_test(fixed_bits),      cmocka_unit_test(overrides),
         cmocka_unit_test(cr0_writes),       cmocka_unit_test(cr4_writes),      cmocka_unit_test(efer_writes),
-        cmocka_unit_test(lmsw_and_clts),    cmocka_unit_test(controls),        cmocka_unit_test(threshold),
+        cmocka_unit_test(lmsw_and_clts),    cmocka_unit_test(controls),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,6 +95,48 @@ static void bitmap(void **state)
     }
 }
 
+/*
+ * SDM vol. 3, "Virtualizing MSR-Based APIC Accesses": the reads that the page answers, the writes that are
+ * completed without Umbra. Everything else of the range must exit; outside of it both bitmaps are the same.
+ */
+static void bitmap_x2apic(void **state)
+{
+    (void)state;
+    static uint8_t plain[4096], bits[4096];
+    static const char reads[] = /* one character a register from 800H: r, w */
+        "..rr"
+        "...."
+        "b.rw"
+        ".r.r"
+        "rrrrrrrrrrrrrrrrrrrrrrrr"
+        "r......."
+        "r.rrrrrrr....."
+        "rw";
+
+    assert_int_equal(sizeof(reads) - 1, 0x40);
+    for (unsigned delivery = 0; delivery < 2; delivery++) {
+        policy_msr_bitmap(plain, UINT32_MAX);
+        policy_msr_bitmap_x2apic(bits, UINT32_MAX, delivery);
+        for (uint32_t i = 0; i < 0x4000; i++) {
+            bool read_exits = bits[i / 8] & (1 << i % 8), write_exits = bits[2048 + i / 8] & (1 << i % 8);
+            char kind = i >= 0x800 && i < 0x840 ? reads[i - 0x800] : '.';
+
+            if (!delivery && i != 0x808)
+                kind = '.';
+            if (i < 0x800 || i > 0x8ff) {
+                assert_int_equal(read_exits, (plain[i / 8] & (1 << i % 8)) != 0);
+                assert_int_equal(write_exits, (plain[2048 + i / 8] & (1 << i % 8)) != 0);
+                continue;
+            }
+            assert_int_equal(read_exits, kind != 'r' && kind != 'b');
+            assert_int_equal(write_exits, kind != 'w' && kind != 'b');
+        }
+    }
+    policy_msr_bitmap(plain, 1u << MSR_FEATURE_ALWAYS);
+    policy_msr_bitmap_x2apic(bits, 1u << MSR_FEATURE_ALWAYS, true);
+    assert_memory_equal(plain, bits, sizeof(bits));
+}
+
 /* Registers whose mistaken passing would let a guest reach Umbra or the machine. */
 static void never_through(void **state)
 {
@@ -228,8 +270,9 @@ static void linux_at_boot(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rows_are_sound), cmocka_unit_test(lookup),   cmocka_unit_test(bitmap),
-        cmocka_unit_test(never_through),  cmocka_unit_test(features), cmocka_unit_test(linux_at_boot),
+        cmocka_unit_test(rows_are_sound), cmocka_unit_test(lookup),        cmocka_unit_test(bitmap),
+        cmocka_unit_test(bitmap_x2apic),  cmocka_unit_test(never_through), cmocka_unit_test(features),
+        cmocka_unit_test(linux_at_boot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

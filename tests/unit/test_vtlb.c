@@ -477,6 +477,30 @@ static void audit_finds(void **state)
     machine_free(machine);
 }
 
+/* Fails when the audit takes a shared region that is mapped for somebody else's memory, or the other way
+ * round. */
+static void audit_shared(void **state)
+{
+    struct machine *machine = machine_make(GIB(1), GIB(1) + MIB(16), 16, true, false);
+    const struct p2m_region shared = {GPA(GIB(3)), HPA(GIB(2)), MIB(4), RWX, MEMORY_TYPE_WB};
+    struct vtlb_context context;
+    struct vtlb_result result;
+    (void)state;
+
+    assert_int_equal(frame_pool_add(&machine->pool, HPA(GIB(2)), MIB(8), FRAME_OWNER_FREE), 0);
+    assert_int_equal(frame_claim(&machine->pool, HPA(GIB(2)), MIB(4), FRAME_OWNER_SHARED), 0);
+    assert_int_equal(frame_claim(&machine->pool, HPA(GIB(2) + MIB(4)), MIB(4), FRAME_OWNER_SHARED + 1), 0);
+    assert_int_equal(p2m_add_shared(&machine->p2m, &shared, FRAME_OWNER_SHARED), 0);
+    assert_int_equal(vtlb_context_init(&context, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    assert_int_equal(vtlb_miss(&context, GIB(3), PAGING_WRITE, &result), VTLB_FILLED);
+    assert_int_equal(result.translation.page_shift, PAGE_SHIFT_2M);
+    assert_sound(machine);
+
+    frame_release_all(&machine->pool, FRAME_OWNER_SHARED);
+    assert_string_equal(vtlb_audit(&machine->vtlb, &machine->p2m), "leaf_owned");
+    machine_free(machine);
+}
+
 /* SDM vol. 3, table "Effective Page-Level Memory Types": rows by MTRR, columns UC UC- WC WT WB WP by PAT. */
 static void memory_types(void **state)
 {
@@ -494,12 +518,79 @@ static void memory_types(void **state)
             assert_int_equal(memory_type_combine(pat[p], rows[r].mtrr), rows[r].effective[p]);
 }
 
+/* ---- The extra page ---- */
+
+/* Fails when a page beyond the chain is not there after a flush, covers memory, gives more than it says, or
+ * stays when it is taken away. */
+static void extra_page(void **state)
+{
+    (void)state;
+    struct machine *machine = machine_make(MIB(16), MIB(64), 16, true, false);
+    struct vtlb_context context;
+    struct vtlb_result result;
+    const uint64_t place = 0xfee00000, other = 0xd0000000;
+    const struct translation page = {.address = MIB(60),
+                                     .rights = PAGING_READ | PAGING_WRITE,
+                                     .memory_type = MEMORY_TYPE_WB,
+                                     .page_shift = PAGE_SHIFT};
+
+    machine_map(machine, 0, MIB(16), MIB(16), RWX, MEMORY_TYPE_WB);
+    assert_int_equal(vtlb_context_init(&context, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    vtlb_remove(&context); /* there is none */
+    assert_int_equal(vtlb_miss(&context, place, PAGING_READ, &result), VTLB_NO_MEMORY);
+
+    vtlb_insert(&context, place + 0x123, &page);
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(vtlb_miss(&context, place + 0x80, PAGING_WRITE, &result), VTLB_FILLED);
+        assert_int_equal(result.translation.address, MIB(60) + 0x80);
+        assert_seen(walk_ept(vtlb_root(&context), place + 0x80),
+                    (struct seen){true, MIB(60) + 0x80, PAGING_READ | PAGING_WRITE, 6, 12, false});
+        assert_int_equal(vtlb_miss(&context, place, PAGING_EXECUTE, &result), VTLB_NO_MEMORY);
+        assert_int_equal(vtlb_miss(&context, place + PAGE_SIZE, PAGING_READ, &result), VTLB_NO_MEMORY);
+        assert_int_equal(vtlb_miss(&context, place - 1, PAGING_READ, &result), VTLB_NO_MEMORY);
+        assert_sound(machine);
+        if (round == 0)
+            vtlb_flush(&context, VTLB_FLUSH_ROOT);
+        else
+            vtlb_flush_range(&context, place, PAGE_SIZE, VTLB_FLUSH_ADDRESS);
+        assert_false(walk_ept(vtlb_root(&context), place).present);
+    }
+
+    /* Another one takes its place. */
+    assert_int_equal(vtlb_miss(&context, place, PAGING_READ, &result), VTLB_FILLED);
+    uint64_t generation = vtlb_generation(&context);
+    vtlb_insert(&context, other, &page);
+    assert_true(vtlb_generation(&context) > generation);
+    assert_false(walk_ept(vtlb_root(&context), place).present);
+    assert_int_equal(vtlb_miss(&context, place, PAGING_READ, &result), VTLB_NO_MEMORY);
+    assert_int_equal(vtlb_miss(&context, other, PAGING_READ, &result), VTLB_FILLED);
+
+    /* Where there is memory, that counts. */
+    vtlb_insert(&context, MIB(1), &page);
+    assert_int_equal(vtlb_miss(&context, MIB(1), PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(result.translation.address, MIB(17));
+
+    vtlb_insert(&context, other, &page);
+    assert_int_equal(vtlb_miss(&context, other, PAGING_READ, &result), VTLB_FILLED);
+    assert_null(vtlb_audit(&machine->vtlb, &machine->p2m));
+    context.extra.address += PAGE_SIZE; /* the audit looks at what is mapped */
+    assert_non_null(vtlb_audit(&machine->vtlb, &machine->p2m));
+    context.extra.address -= PAGE_SIZE;
+    vtlb_remove(&context);
+    assert_false(walk_ept(vtlb_root(&context), other).present);
+    assert_int_equal(vtlb_miss(&context, other, PAGING_READ, &result), VTLB_NO_MEMORY);
+    assert_sound(machine);
+    vtlb_context_destroy(&context);
+    machine_free(machine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_types),  cmocka_unit_test(ept_entries),  cmocka_unit_test(ept_outcomes),
         cmocka_unit_test(bad_arguments), cmocka_unit_test(flush_ranges), cmocka_unit_test(quota_reclaim),
-        cmocka_unit_test(ept_random),    cmocka_unit_test(audit_finds),
+        cmocka_unit_test(ept_random),    cmocka_unit_test(audit_finds),  cmocka_unit_test(audit_shared),
+        cmocka_unit_test(extra_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

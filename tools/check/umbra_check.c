@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * umbra-check FILE.conf [--memory SIZE] [--files]
+ * umbra-check FILE.conf [--memory SIZE] [--processors N] [--files]
  *
  * Checks a configuration by the hypervisor's own parser. The files that it names are looked for from the
  * current directory. Every error goes to standard output as `file:line:column: message`, in the order of the
@@ -8,6 +8,7 @@
  *
  * --memory SIZE  what the machine has for partitions, as in a configuration (4G); without it that is not
  * checked
+ * --processors N how many processors the machine has; without it that is not checked
  * --files        if all is good, prints the files that the configuration names, one a line, as it names them
  *
  * Exit status: 0 good, 1 errors, 2 wrong usage or an unreadable configuration.
@@ -34,7 +35,8 @@ enum status {
 
 struct options {
     const char *configuration;
-    uint64_t memory; /* 0: not known */
+    uint64_t memory;     /* 0: not known */
+    uint64_t processors; /* 0: not known */
     bool list_files;
 };
 
@@ -142,7 +144,7 @@ static void print_file(const struct config_file *file)
 
 static void print_files(const struct config *config)
 {
-    for (unsigned i = 0; i < config->partition_count; i++) {
+    for (unsigned i = config_next(config, 0); i < CONFIG_PARTITIONS_MAX; i = config_next(config, i + 1)) {
         const struct config_partition *partition = &config->partitions[i];
 
         print_file(&partition->kernel);
@@ -151,6 +153,8 @@ static void print_files(const struct config *config)
             print_file(&partition->modules[j]);
     }
 }
+
+#define USAGE "usage: umbra-check FILE.conf [--memory SIZE] [--processors N] [--files]"
 
 static void read_options(struct options *options, int count, char **words)
 {
@@ -162,14 +166,19 @@ static void read_options(struct options *options, int count, char **words)
                 options->memory == 0)
                 fail("--memory", "wants a size: a number and K, M or G");
             i++;
+        } else if (strcmp(words[i], "--processors") == 0) {
+            if (i + 1 == count || config_number(slice_of(words[i + 1]), &options->processors) ||
+                options->processors == 0 || options->processors > UINT_MAX)
+                fail("--processors", "wants a number, at least 1");
+            i++;
         } else if (words[i][0] == '-' || options->configuration) {
-            fail(words[i], "unknown; usage: umbra-check FILE.conf [--memory SIZE] [--files]");
+            fail(words[i], "unknown; " USAGE);
         } else {
             options->configuration = words[i];
         }
     }
     if (!options->configuration)
-        fail("no configuration given", "usage: umbra-check FILE.conf [--memory SIZE] [--files]");
+        fail("no configuration given", USAGE);
 }
 
 int main(int count, char **words)
@@ -188,7 +197,7 @@ int main(int count, char **words)
     if (unreadable)
         fail(options.configuration, strerror(-unreadable));
     errors = config_parse(&config, text, length, core_policy_keys, &findings.reporter);
-    errors += config_check(&config, &files, options.memory, &findings.reporter);
+    errors += config_check(&config, &files, options.memory, (unsigned)options.processors, &findings.reporter);
     print_findings(&options, &findings);
     if (!errors && options.list_files)
         print_files(&config);

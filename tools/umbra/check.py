@@ -7,29 +7,34 @@ import sys
 from umbra.common import CHECKER, Problem, need_file
 
 
-def command(conf, memory=None, files=False):
+def command(conf, memory=None, processors=None, files=False):
     """
-    The command line that checks `conf`; `memory` in bytes, None if not known; `files` lists what it names.
+    The command line that checks `conf`; `memory` in bytes and the number of `processors`, None if not known;
+    `files` lists what it names.
     """
     words = [str(need_file(CHECKER, "run make")), str(conf)]
     if memory is not None:
         words += ["--memory", str(memory)]
+    if processors is not None:
+        words += ["--processors", str(processors)]
     if files:
         words += ["--files"]
     return words
 
 
-def check(conf, memory=None):
+def check(conf, memory=None, processors=None):
     """Checks a configuration; its errors go to this process's own streams. Returns the exit status."""
     sys.stdout.flush()
-    return subprocess.run(command(conf, memory), stdin=subprocess.DEVNULL, check=False).returncode
+    return subprocess.run(
+        command(conf, memory, processors), stdin=subprocess.DEVNULL, check=False
+    ).returncode
 
 
-def require_good(conf, memory=None):
+def require_good(conf, memory=None, processors=None):
     """Refuses a configuration with errors, which have then been printed."""
     if not os.path.isfile(conf):
         raise Problem(f"{conf}: no such file")
-    status = check(conf, memory)
+    status = check(conf, memory, processors)
     if status != 0:
         raise Problem("", status)
 

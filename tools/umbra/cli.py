@@ -2,9 +2,10 @@
 """The command line of ./umbra."""
 import argparse
 import os
+import signal
 import sys
 
-from umbra import check, guests, image, run, stick
+from umbra import check, ctl, guests, image, run, stick, trace
 from umbra.common import Problem, parse_size
 
 
@@ -15,6 +16,12 @@ def _size(text):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _processors(text):
+    if not text.isdecimal() or not 0 < int(text) < 1 << 32:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of processors")
+    return int(text)
+
+
 def _seconds(text):
     try:
         value = float(text)
@@ -23,6 +30,15 @@ def _seconds(text):
     if not 0.0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds")
     return value
+
+
+def _key(text):
+    """A control character, written as itself or as in a configuration: ^A."""
+    if len(text) == 2 and text[0] == "^" and "A" <= text[1].upper() <= "Z":
+        return chr(ord(text[1].upper()) - ord("@"))
+    if len(text) == 1 and 1 <= ord(text) <= 26:
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is no control character, such as ^A")
 
 
 def _parser():
@@ -44,6 +60,12 @@ def _parser():
         type=_size,
         metavar="M",
         help="the machine's memory, e.g. 1G; without it, whether the partitions fit is not checked",
+    )
+    command.add_argument(
+        "--processors",
+        type=_processors,
+        metavar="N",
+        help="how many processors the machine has; without it, whether it has those named is not checked",
     )
     command.set_defaults(function=_check)
 
@@ -105,7 +127,51 @@ def _parser():
     command.add_argument(
         "--timeout", type=_seconds, metavar="S", help="end the run after S seconds, with status 4"
     )
+    command.add_argument(
+        "--serial",
+        metavar="SOCKET",
+        help="also offer the console on a Unix socket of this path, for 'umbra ctl'",
+    )
     command.set_defaults(function=_run)
+
+    command = commands.add_parser(
+        "ctl",
+        help="give a machine's monitor a command",
+        description="Gives the monitor of a machine a command over its serial console, and prints the answer. "
+        "The console is turned to the monitor, whatever it shows. 'create FILE' takes the section from a file, "
+        "'create' from standard input. Exit status: 0 done, 1 the monitor refuses, 2 a wrong command line, "
+        "4 no answer in time, 5 the line is dead.",
+    )
+    command.add_argument(
+        "line",
+        metavar="SERIAL|SOCKET",
+        help="a serial device, the path of a Unix socket ('umbra run --serial'), or HOST:PORT",
+    )
+    command.add_argument("words", nargs="+", metavar="COMMAND", help="as in the monitor; 'help' lists them")
+    command.add_argument("--json", action="store_true", help="print the answer, or the error, as JSON")
+    command.add_argument("-o", dest="out", metavar="FILE", help="write the answer to a file")
+    command.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="wait no longer than S seconds (60)"
+    )
+    command.add_argument("--baud", type=int, default=115200, metavar="N", help="of a serial device (115200)")
+    command.add_argument(
+        "--escape", type=_key, default="\x01", metavar="KEY", help="the machine's escape key (^A)"
+    )
+    command.set_defaults(function=_ctl)
+
+    command = commands.add_parser(
+        "trace",
+        help="decode a saved trace",
+        description="Decodes what the monitor's 'trace NAME save' printed: a table of the exits by reason, and "
+        "a picture of them over time. FILE may be all that a terminal has shown; its last trace counts. Exit "
+        "status: 0 good, 1 no trace in it, 2 a wrong command line.",
+    )
+    command.add_argument("file", metavar="FILE", help="'-' is standard input")
+    command.add_argument(
+        "-o", dest="out", metavar="OUT.svg", help="the picture (FILE's name with .svg; of '-' none)"
+    )
+    command.add_argument("--json", action="store_true", help="print the table as JSON")
+    command.set_defaults(function=_trace)
 
     command = commands.add_parser(
         "fetch",
@@ -119,7 +185,7 @@ def _parser():
 
 
 def _check(arguments):
-    return check.check(arguments.conf, arguments.memory)
+    return check.check(arguments.conf, arguments.memory, arguments.processors)
 
 
 def _image(arguments):
@@ -145,7 +211,24 @@ def _run(arguments):
         arguments.log,
         arguments.timeout,
         arguments.firmware,
+        arguments.serial,
     )
+
+
+def _ctl(arguments):
+    return ctl.run(
+        arguments.line,
+        arguments.words,
+        arguments.escape,
+        arguments.baud,
+        arguments.timeout,
+        arguments.json,
+        arguments.out,
+    )
+
+
+def _trace(arguments):
+    return trace.run(arguments.file, arguments.out, arguments.json)
 
 
 def _fetch(_arguments):
@@ -175,3 +258,5 @@ def main(words=None):
     except OSError as error:
         print(f"umbra {arguments.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT

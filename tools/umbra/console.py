@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Joins the user's terminal (or pipes) to the machine's serial console until one side has had enough."""
+"""
+Joins the user's terminal (or pipes), and programs that connect to a socket, to the machine's serial console
+until one side has had enough.
+"""
 import contextlib
 import errno
 import os
@@ -42,16 +45,19 @@ class Relay:
     One conversation. `serial` is the connected socket of the machine's COM1; `source` and `sink` are
     descriptors; `log` is a binary file that gets a copy of the output, or None; `deadline` is a
     time.monotonic() value or None. The end of `source` ends nothing, unless it is a terminal, which then has
-    gone.
+    gone. `door` is a listening socket, or None: whoever is connected there, one at a time, gets the output
+    from then on too, and has the say: what comes from `source` waits until that one goes.
     """
 
-    def __init__(self, serial, source, sink, log=None, deadline=None):
+    def __init__(self, serial, source, sink, log=None, deadline=None, door=None):
         self._serial = serial
         self._serial.setblocking(False)
         self._source = source
         self._sink = sink
         self._log = log
         self._deadline = deadline
+        self._door = door
+        self._client = None
         self._last = ending.LastLine()
         self._to_serial = b""
         self._to_sink = b""
@@ -60,6 +66,12 @@ class Relay:
 
     def run(self):
         """Runs until the machine hangs up, has said its last, or time is up. Returns a status of `ending`."""
+        try:
+            return self._run()
+        finally:
+            self._drop_client()
+
+    def _run(self):
         while True:
             now = time.monotonic()
             status = self._last.status()
@@ -81,8 +93,11 @@ class Relay:
     def _step(self, now, status):
         """Waits for the next thing to happen and does it. False when the machine has hung up."""
         readers = [self._serial] if len(self._to_sink) < OUTPUT_HELD else []
-        if self._source is not None and not self._to_serial:
-            readers.append(self._source)
+        speaker = self._source if self._client is None else self._client
+        if speaker is not None and not self._to_serial:
+            readers.append(speaker)
+        if self._door is not None and self._client is None:
+            readers.append(self._door)
         writers = [self._sink] if self._to_sink else []
         times = [self._deadline] if self._deadline is not None else []
         if status is not None:
@@ -101,6 +116,11 @@ class Relay:
             self._write_serial()
         if self._source in readable:
             self._read_source()
+        if self._client in readable:
+            self._read_client()
+        if self._door in readable:
+            self._client, _ = self._door.accept()
+            self._client.setblocking(False)
         return self._read_serial() if self._serial in readable else True
 
     def _read_serial(self):
@@ -118,6 +138,7 @@ class Relay:
             self._log.write(data)
             self._log.flush()
         self._to_sink += data
+        self._tell_client(data)
         return True
 
     def _write_serial(self):
@@ -139,6 +160,29 @@ class Relay:
             raise EOFError("the terminal has gone")
         else:
             self._source = None
+
+    def _read_client(self):
+        try:
+            data = self._client.recv(4096)
+        except OSError:
+            data = b""
+        if data:
+            self._to_serial += data
+        else:
+            self._drop_client()
+
+    def _tell_client(self, data):
+        """The machine waits for no client: one that has not read for long is dropped."""
+        try:
+            if self._client is not None and self._client.send(data) < len(data):
+                self._drop_client()
+        except OSError:
+            self._drop_client()
+
+    def _drop_client(self):
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def _write_sink(self):
         # No more than a pipe takes at once when it is writable at all, so this never blocks.

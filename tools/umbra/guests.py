@@ -5,6 +5,9 @@ The stock guests, made from Debian's packages under build/guests:
     vmlinuz         Debian's kernel as it comes
     vmlinux         the ELF file inside it
     shell.cpio.gz   an initramfs with busybox that ends in a shell on the console
+    gnumach         GNU Mach (Multiboot 1)
+    xen             the Xen hypervisor (Multiboot 1 and 2)
+    memtest         Memtest86+ (boots as Linux does)
 """
 import gzip
 import os
@@ -53,7 +56,7 @@ def fetch(guests=GUESTS, store=packages.STORE):
     guests.mkdir(parents=True, exist_ok=True)
     vmlinuz, vmlinux, shell = (guests / name for name in ("vmlinuz", "vmlinux", "shell.cpio.gz"))
 
-    kernel_package = packages.kernel(store)
+    kernel_package = packages.newest(packages.KERNEL, store)
     if _stale(vmlinuz, kernel_package):
         _say(vmlinuz, kernel_package)
         _write(vmlinuz, packages.read_file(kernel_package, r"boot/vmlinuz-.*"))
@@ -66,6 +69,20 @@ def fetch(guests=GUESTS, store=packages.STORE):
         _say(shell, busybox_package)
         busybox = packages.read_file(busybox_package, r"(usr/)?bin/busybox")
         _write(shell, gzip.compress(shell_archive(busybox), mtime=0))
+
+    for name, package, path in (
+        ("gnumach", packages.newest(packages.GNUMACH, store), r"boot/gnumach-.*\.gz"),
+        ("xen", packages.newest(packages.XEN, store), r"boot/xen-.*\.gz"),
+        ("memtest", packages.named("memtest86+", store), r"boot/memtest86\+x64\.bin"),
+    ):
+        if _stale(guests / name, package):
+            _say(guests / name, package)
+            _write(guests / name, _unpacked(packages.read_file(package, path)))
+
+
+def _unpacked(data):
+    """Kernels are packed for boot loaders that unpack; nobody here does."""
+    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
 def _stale(product, *sources):

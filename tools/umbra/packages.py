@@ -9,13 +9,24 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import typing
 
 from umbra.common import BUILD, Problem, tool
 
 STORE = BUILD / "packages"
 
+
+class Kind(typing.NamedTuple):
+    """Packages with a version in their names."""
+
+    name: re.Pattern
+    current: str  # the package that depends on the current one
+
+
 # The signed stock kernel. The -rt and -cloud flavours and -unsigned have other words in their names.
-KERNEL = re.compile(r"linux-image-[0-9][0-9.]*-[0-9]+-amd64")
+KERNEL = Kind(re.compile(r"linux-image-[0-9][0-9.]*-[0-9]+-amd64"), "linux-image-amd64")
+GNUMACH = Kind(re.compile(r"gnumach-image-[0-9]+\.[0-9.]+-486"), "gnumach-image-1-486")
+XEN = Kind(re.compile(r"xen-hypervisor-[0-9.]+-amd64"), "xen-system-amd64")
 
 
 def version_key(text):
@@ -23,10 +34,10 @@ def version_key(text):
     return [int(number) for number in re.findall(r"[0-9]+", text)]
 
 
-def newest_kernel(depends):
-    """The newest stock kernel that `apt-cache depends linux-image-amd64` names, or None."""
+def newest_name(kind, depends):
+    """The newest package of this kind that `apt-cache depends` names, or None."""
     names = re.findall(r"^\s*\|?Depends: (\S+)$", depends, re.MULTILINE)
-    return max((name for name in names if KERNEL.fullmatch(name)), key=version_key, default=None)
+    return max((name for name in names if kind.name.fullmatch(name)), key=version_key, default=None)
 
 
 def kept(pattern, store=STORE):
@@ -35,14 +46,14 @@ def kept(pattern, store=STORE):
     return max(files, key=lambda file: version_key(file.name), default=None)
 
 
-def kernel(store=STORE):
-    """Debian's stock kernel as a .deb file."""
-    return kept(KERNEL, store) or _download(_kernel_name, store)
+def newest(kind, store=STORE):
+    """The newest package of this kind as a .deb file."""
+    return kept(kind.name, store) or _download(lambda: _current_name(kind), store, kind.current)
 
 
 def named(name, store=STORE):
     """The package called `name` as a .deb file."""
-    return kept(re.escape(name), store) or _download(lambda: name, store)
+    return kept(re.escape(name), store) or _download(lambda: name, store, name)
 
 
 def read_file(deb, path):
@@ -71,8 +82,8 @@ def _apt_cache(*words):
     return done.stdout if done.returncode == 0 else ""
 
 
-def _kernel_name():
-    return newest_kernel(_apt_cache("depends", "linux-image-amd64"))
+def _current_name(kind):
+    return newest_name(kind, _apt_cache("depends", kind.current))
 
 
 def _package_size(name):
@@ -100,9 +111,10 @@ def _update_lists():
         raise Problem(f"apt-get update failed:\n{done.stderr.strip()}")
 
 
-def _download(find_name, store):
+def _download(find_name, store, asked):
     """
-    Downloads the package whose name `find_name` tells; with fresh package lists if those at hand are no use.
+    Downloads the package whose name `find_name` tells when apt is asked about `asked`; with fresh package lists
+    if those at hand are no use.
     """
     store.mkdir(parents=True, exist_ok=True)
     trouble = ""
@@ -111,7 +123,7 @@ def _download(find_name, store):
             _update_lists()
         name = find_name()
         if not name:
-            trouble = "apt knows no stock kernel (linux-image-amd64)"
+            trouble = f"apt does not know what {asked} depends on"
             continue
         with tempfile.TemporaryDirectory(prefix="partial-", dir=store) as partial:
             trouble = _apt_download(name, partial)

@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -28,8 +29,21 @@ def say(text):
     print(f"umbra run: {text}", file=sys.stderr, flush=True)
 
 
-def run(target, on="auto", model=None, cpus=1, memory=1 << 30, log=None, timeout=None, firmware="bios"):
-    """Boots `target` (a configuration, an ISO or a stick image). Returns the exit status, one of `ending`."""
+def run(
+    target,
+    on="auto",
+    model=None,
+    cpus=1,
+    memory=1 << 30,
+    log=None,
+    timeout=None,
+    firmware="bios",
+    door=None,
+):
+    """
+    Boots `target` (a configuration, an ISO or a stick image). `door` is the path of a socket that also offers
+    the console, or None. Returns the exit status, one of `ending`.
+    """
     target = pathlib.Path(target)
     need_file(target, "no such file")
     emulator = _pick(on)
@@ -38,11 +52,15 @@ def run(target, on="auto", model=None, cpus=1, memory=1 << 30, log=None, timeout
         raise Problem("Bochs has no UEFI firmware here: --on kvm or --on qemu", 2)
 
     BUILD.mkdir(parents=True, exist_ok=True)
-    with _signals_raise(), tempfile.TemporaryDirectory(prefix="run-", dir=BUILD) as folder:
+    with (
+        _signals_raise(),
+        tempfile.TemporaryDirectory(prefix="run-", dir=BUILD) as folder,
+        _open_door(door) as listener,
+    ):
         folder = pathlib.Path(folder)
         kind = emulators.medium_kind(target)
         if kind is None:
-            check.require_good(target, memory)
+            check.require_good(target, memory, cpus)
             medium, kind = folder / "umbra.iso", "iso"
             image.make_iso(target, medium)
         else:
@@ -50,7 +68,8 @@ def run(target, on="auto", model=None, cpus=1, memory=1 << 30, log=None, timeout
         logs = _Logs(folder, log)
         deadline = None if timeout is None else time.monotonic() + timeout
         with _Machine(folder, logs) as machine:
-            status = _converse(machine, emulator, medium, kind, model, cpus, memory, firmware, logs, deadline)
+            serial = _start(machine, emulator, medium, kind, model, cpus, memory, firmware, deadline)
+            status = _converse(serial, logs, deadline, listener)
             if status in (ending.OFF, ending.DIED):
                 machine.leave()
         if status == ending.TIMEOUT:
@@ -70,18 +89,49 @@ def _pick(on):
     return on
 
 
-def _converse(machine, emulator, medium, kind, model, cpus, memory, firmware, logs, deadline):
-    """Starts the emulator and joins its console to ours. Returns a status of `ending`."""
+@contextlib.contextmanager
+def _open_door(path):
+    """A socket that listens at `path`, for this user alone; None if there is no path."""
+    if path is None:
+        yield None
+        return
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as probe:
+        # What a run that was killed has left is in the way. Anything else stays.
+        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+        mask = os.umask(0o077)
+        try:
+            listener.bind(path)
+        except OSError as error:
+            raise Problem(f"{path}: {error.strerror or error}") from None
+        finally:
+            os.umask(mask)
+        try:
+            listener.listen()
+            yield listener
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _start(machine, emulator, medium, kind, model, cpus, memory, firmware, deadline):
+    """Starts the emulator. Returns its serial port; None if it dies or time is up first."""
     if emulator == "bochs":
-        serial = machine.start_bochs(medium, kind, deadline, model=model, cpus=cpus, memory=memory)
-    else:
-        make = emulators.kvm_command if emulator == "kvm" else emulators.qemu_command
-        serial = machine.start_qemu(make, medium, kind, firmware, model=model, cpus=cpus, memory=memory)
+        return machine.start_bochs(medium, kind, deadline, model=model, cpus=cpus, memory=memory)
+    make = emulators.kvm_command if emulator == "kvm" else emulators.qemu_command
+    return machine.start_qemu(make, medium, kind, firmware, model=model, cpus=cpus, memory=memory)
+
+
+def _converse(serial, logs, deadline, listener):
+    """Joins the machine's console to ours. Returns a status of `ending`."""
     if serial is None:
         return ending.TIMEOUT if deadline is not None and time.monotonic() >= deadline else ending.DIED
     with serial, logs.serial() as log, console.raw_terminal(0):
         try:
-            return console.Relay(serial, 0, 1, log, deadline).run()
+            return console.Relay(serial, 0, 1, log, deadline, listener).run()
         except EOFError:
             raise SystemExit(128 + signal.SIGHUP) from None
         except BrokenPipeError:

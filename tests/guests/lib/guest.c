@@ -357,7 +357,8 @@ void guest_start(uint32_t magic, uint32_t information)
         const char *from = (const char *)(uintptr_t)mbi->command_line;
         memcpy(command_line, from, strnlen(from, sizeof(command_line) - 1));
     }
-    memset((void *)GUEST_PLAYGROUND, 0, GUEST_PLAYGROUND_SIZE);
+    if (MIB(1) + memory_size >= GUEST_PLAYGROUND + GUEST_PLAYGROUND_SIZE)
+        memset((void *)GUEST_PLAYGROUND, 0, GUEST_PLAYGROUND_SIZE);
     guest_main();
     guest_finish();
 }

@@ -32,7 +32,8 @@ void guest_main(void);
 /* True if the Multiboot command line has `word` as one of its words. */
 bool guest_argument(const char *word);
 
-/* Memory that tests may play with, 16–24 MiB: zeroed at the start, and nothing else lives there. */
+/* Memory that tests may play with, 16–24 MiB: zeroed at the start, and nothing else lives there. A guest that
+ * has less than 24 MiB has none. */
 #define GUEST_PLAYGROUND      0x1000000UL
 #define GUEST_PLAYGROUND_SIZE 0x800000UL
 

@@ -113,7 +113,7 @@ void cmos_write(uint8_t reg, uint8_t value)
     outb(0x71, value);
 }
 
-/* ---- PM timer: RSDP, RSDT or XSDT, FADT (ACPI, "Root System Description Pointer" and following) ------- */
+/* ---- ACPI tables: RSDP, RSDT or XSDT (ACPI, "Root System Description Pointer" and following) ------- */
 
 #define FADT_PM_TIMER 76
 #define TABLE_HEADER  36
@@ -134,12 +134,12 @@ static uint32_t load32(const uint8_t *p)
     return value;
 }
 
-uint16_t pm_timer_port(void)
+const uint8_t *acpi_table(const char *signature)
 {
     const uint8_t *rsdp = find_rsdp();
 
     if (rsdp == NULL)
-        return 0;
+        return NULL;
     /* Revision 2 has an XSDT of 64-bit pointers; tables are below 4 GiB on all that a guest runs on. */
     bool extended = rsdp[15] >= 2 && load32(rsdp + 24) != 0;
     const uint8_t *root = (const uint8_t *)(uintptr_t)load32(rsdp + (extended ? 24 : 16));
@@ -147,10 +147,17 @@ uint16_t pm_timer_port(void)
 
     for (unsigned at = TABLE_HEADER; at + size <= load32(root + 4); at += size) {
         const uint8_t *table = (const uint8_t *)(uintptr_t)load32(root + at);
-        if (memcmp(table, "FACP", 4) == 0)
-            return (uint16_t)load32(table + FADT_PM_TIMER);
+        if (memcmp(table, signature, 4) == 0)
+            return table;
     }
-    return 0;
+    return NULL;
+}
+
+uint16_t pm_timer_port(void)
+{
+    const uint8_t *fadt = acpi_table("FACP");
+
+    return fadt == NULL ? 0 : (uint16_t)load32(fadt + FADT_PM_TIMER);
 }
 
 /* ---- Interrupts counted ------------------------------------------------------------------------------- */

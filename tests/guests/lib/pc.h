@@ -95,6 +95,11 @@ uint16_t pit_read(unsigned channel);
 uint8_t cmos_read(uint8_t reg);
 void cmos_write(uint8_t reg, uint8_t value);
 
+/* ---- ACPI ---------------------------------------------------------------------------------------------- */
+
+/* The first table with this signature of four letters, in memory below 4 GiB; NULL if there is none. */
+const uint8_t *acpi_table(const char *signature);
+
 /* ---- PM timer ----------------------------------------------------------------------------------------- */
 
 #define PM_TIMER_HZ 3579545

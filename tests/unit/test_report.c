@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * core/report.c over partitions and a machine of its own. Fails when a line is missing, twice, of another
+ * vCPU, or says something else than the counters and snapshots that it is made of.
+ */
+#include "core/report.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct partition_machine machine;
+static struct config_partition config = {.name = {"linux-2", 5}};
+static struct partition partition;
+static struct partition_vcpu *vcpus;
+static struct vcpu_snapshot snapshot;
+
+const struct partition_machine *partition_machine(void)
+{
+    return &machine;
+}
+
+const char *partition_state_name(const struct partition *p)
+{
+    assert_ptr_equal(p, &partition);
+    return "crashed";
+}
+
+static int start(void **state)
+{
+    (void)state;
+    memset(&partition, 0, sizeof(partition));
+    memset(&snapshot, 0, sizeof(snapshot));
+    vcpus = calloc(2, sizeof(*vcpus));
+    partition.config = &config;
+    partition.vcpus = vcpus;
+    partition.vcpu_count = 2;
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    free(vcpus);
+    return 0;
+}
+
+/* ---- dump ------------------------------------------------------------------------------------ */
+
+static void expect_dump(unsigned vcpu, unsigned number, const char *text)
+{
+    char line[160];
+
+    assert_true(report_dump_line(&partition, vcpu, &snapshot, number, line, sizeof(line)));
+    assert_string_equal(line, text);
+}
+
+static void dump(void **state)
+{
+    char line[160], text[80];
+    unsigned number = 6;
+
+    (void)state;
+    strcpy(partition.reason, "triple fault");
+    snapshot.valid = true;
+    for (unsigned i = 0; i < VCPU_REGISTERS; i++)
+        snapshot.registers[i] = i * 0x1111111111111111ULL;
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++)
+        snapshot.values[i] = i + 1;
+    snapshot.known[VMCS_INDEX_GUEST_RIP / 64] = BIT(VMCS_INDEX_GUEST_RIP % 64);
+    trace_add(&vcpus[1].trace, 100, EXIT_REASON_CPUID, 0x7c00, 1);
+
+    expect_dump(1, 0, "linux: crashed: triple fault");
+    expect_dump(1, 1, "vcpu 1 of 2");
+    expect_dump(1, 2,
+                "rax 0000000000000000  rcx 1111111111111111  rdx 2222222222222222  rbx 3333333333333333");
+    expect_dump(1, 3,
+                "rsp 4444444444444444  rbp 5555555555555555  rsi 6666666666666666  rdi 7777777777777777");
+    expect_dump(1, 5,
+                "r12 cccccccccccccccc  r13 dddddddddddddddd  r14 eeeeeeeeeeeeeeee  r15 ffffffffffffffff");
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        struct vmcs_field field = vmcs_field_at(i);
+        if (!vmcs_field_exists(field, &machine.capabilities))
+            continue;
+        if (i == VMCS_INDEX_GUEST_RIP)
+            snprintf(text, sizeof(text), "%-34s %016x", vmcs_field_name(field), i + 1);
+        else
+            snprintf(text, sizeof(text), "%-34s -", vmcs_field_name(field));
+        expect_dump(1, number++, text);
+    }
+    assert_in_range(number, 90, 6 + VMCS_FIELD_COUNT);
+    expect_dump(1, number, "-1   +0            rip 0000000000007c00 qualification 0 detail 1 CPUID");
+    assert_false(report_dump_line(&partition, 1, &snapshot, number + 1, line, sizeof(line)));
+    assert_false(report_dump_line(&partition, 0, &snapshot, number, line, sizeof(line)));
+    assert_false(report_dump_line(&partition, 2, &snapshot, 1, line, sizeof(line)));
+}
+
+/* Without a snapshot there are the exits; without vCPUs, only what the partition is. */
+static void dump_of_nothing(void **state)
+{
+    char line[160];
+
+    (void)state;
+    trace_add(&vcpus[0].trace, 100, EXIT_REASON_HLT, 1, 2);
+    expect_dump(0, 0, "linux: crashed");
+    expect_dump(0, 2, "-1   +0            rip 0000000000000001 qualification 0 detail 2 HLT");
+    partition.vcpus = NULL;
+    expect_dump(0, 0, "linux: crashed");
+    assert_false(report_dump_line(&partition, 0, &snapshot, 1, line, sizeof(line)));
+}
+
+static void frames(void **state)
+{
+    struct monitor_frame frame;
+
+    (void)state;
+    snapshot.registers[VCPU_RBP] = 0x2000;
+    snapshot.values[VMCS_INDEX_GUEST_RIP] = 0x100;
+    snapshot.values[VMCS_INDEX_GUEST_CS_BASE] = 0x7c00;
+    snapshot.values[VMCS_INDEX_GUEST_SS_BASE] = 0x9000;
+    snapshot.values[VMCS_INDEX_GUEST_CS_ACCESS_RIGHTS] = 0x209b; /* L without EFER.LMA means nothing */
+    report_snapshot_frame(&snapshot, &frame);
+    assert_int_equal(frame.rip, 0x7d00);
+    assert_int_equal(frame.rbp, 0x2000);
+    assert_int_equal(frame.code_base, 0x7c00);
+    assert_int_equal(frame.stack_base, 0x9000);
+    assert_int_equal(frame.width, 2);
+    snapshot.values[VMCS_INDEX_GUEST_SS_ACCESS_RIGHTS] = 0x4093;
+    report_snapshot_frame(&snapshot, &frame);
+    assert_int_equal(frame.width, 4);
+    snapshot.values[VMCS_INDEX_GUEST_EFER] = 0xd01;
+    report_snapshot_frame(&snapshot, &frame);
+    assert_int_equal(frame.width, 8);
+    assert_int_equal(frame.rip, 0x100);
+    assert_int_equal(frame.stack_base, 0);
+    snapshot.values[VMCS_INDEX_GUEST_CS_ACCESS_RIGHTS] = 0x409b; /* compatibility mode */
+    report_snapshot_frame(&snapshot, &frame);
+    assert_int_equal(frame.width, 4);
+}
+
+/* ---- stats ----------------------------------------------------------------------------------- */
+
+static char text[20000];
+
+static void all_stats(void)
+{
+    char line[160];
+
+    text[0] = '\n';
+    text[1] = '\0';
+    for (unsigned number = 0; report_stats_line(&partition, number, line, sizeof(line)); number++) {
+        assert_true(number < 200);
+        strcat(text, line);
+        strcat(text, "\n");
+    }
+}
+
+static void expect_stat(const char *line)
+{
+    char whole[100];
+
+    snprintf(whole, sizeof(whole), "\n%s\n", line);
+    char *found = strstr(text, whole);
+    if (found == NULL)
+        fail_msg("no line \"%s\" in %s", line, text);
+    assert_null(strstr(found + 1, whole));
+}
+
+static void stats(void **state)
+{
+    (void)state;
+    partition.starts = 3;
+    partition.scrub_ticks = 4;
+    for (unsigned i = 0; i < 2; i++) {
+        struct partition_vcpu *v = &vcpus[i];
+        v->trace.count = 1000 * (i + 1);
+        v->sampled_exits = 10;
+        v->sampled_ticks = 100 + 300 * i;
+        v->first_entry = 500 - 100 * i;
+        v->injected = 5 + i;
+        v->exits[EXIT_REASON_CPUID] = 7 + i;
+        v->vtlb.statistics.flushes[0] = 1;
+        v->vtlb.statistics.flushes[VTLB_FLUSH_CAUSES - 1] = 1;
+        v->vtlb.statistics.fills[1] = 2;
+        v->vtlb.statistics.tables_used = 20;
+    }
+    vcpus[1].exits[EXIT_REASON_IO_INSTRUCTION] = 9;
+    all_stats();
+    expect_stat("starts 3");
+    expect_stat("scrub_ticks 4");
+    expect_stat("exits 3000");
+    expect_stat("exits_sampled 20");
+    expect_stat("ticks_per_exit 25");
+    expect_stat("first_entry_tsc 400");
+    expect_stat("interrupts_injected 11");
+    expect_stat("vtlb_flushes 4");
+    expect_stat("vtlb_fills_2m 4");
+    expect_stat("vtlb_tables 40");
+    expect_stat("exits_CPUID 15");
+    expect_stat("exits_I_O_instruction 9");
+    expect_stat("vcpu0_exits 1000");
+    expect_stat("vcpu1_exits 2000");
+    expect_stat("vcpu0_ticks_per_exit 10");
+    expect_stat("vcpu1_ticks_per_exit 40");
+    expect_stat("vcpu0_exits_CPUID 7");
+    expect_stat("vcpu1_exits_CPUID 8");
+    expect_stat("vcpu1_exits_I_O_instruction 9");
+    assert_null(strstr(text, "vcpu0_exits_I_O"));
+    assert_null(strstr(text, "HLT"));
+
+    /* one alone is the sum */
+    partition.vcpu_count = 1;
+    all_stats();
+    expect_stat("exits 1000");
+    assert_null(strstr(text, "vcpu0"));
+    partition.vcpus = NULL;
+    all_stats();
+    assert_string_equal(text, "\n");
+}
+
+/* Every exit is of one kind. */
+static void kinds(void **state)
+{
+    uint64_t exits[EXIT_REASON_COUNT] = {0}, counted[MONITOR_EXIT_KINDS] = {0};
+    uint64_t sum = 0;
+
+    (void)state;
+    exits[EXIT_REASON_IO_INSTRUCTION] = 3;
+    exits[EXIT_REASON_EPT_VIOLATION] = 4;
+    exits[EXIT_REASON_EXCEPTION_OR_NMI] = 5; /* the first row */
+    exits[EXIT_REASON_RDMSR] = 6;
+    exits[EXIT_REASON_WRMSR] = 7;
+    report_exit_kinds(exits, counted);
+    report_exit_kinds(exits, counted);
+    assert_int_equal(counted[MONITOR_EXIT_IO], 6);
+    assert_int_equal(counted[MONITOR_EXIT_MEMORY], 8);
+    assert_int_equal(counted[MONITOR_EXIT_OTHER], 10);
+    assert_int_equal(counted[MONITOR_EXIT_MSR], 26);
+    for (unsigned r = 0; r < EXIT_REASON_COUNT; r++)
+        exits[r] = 1;
+    memset(counted, 0, sizeof(counted));
+    report_exit_kinds(exits, counted);
+    for (unsigned k = 0; k < MONITOR_EXIT_KINDS; k++) {
+        assert_true(counted[k] > 0);
+        sum += counted[k];
+    }
+    assert_int_equal(sum, EXIT_REASON_COUNT);
+}
+
+/* ---- memory, cpu ----------------------------------------------------------------------------- */
+
+static bool owner(unsigned number, struct report_owner *row)
+{
+    static const struct report_owner rows[] = {
+        {SLICE("linux"), FRAME_OWNER_PARTITION},
+        {SLICE("bus (shared)"), FRAME_OWNER_MODULE + 1},
+    };
+
+    if (number < ARRAY_SIZE(rows))
+        *row = rows[number];
+    return number < ARRAY_SIZE(rows);
+}
+
+static void memory(void **state)
+{
+    static const char *const lines[] = {
+        "free                     1024 KiB", "being cleared               8 KiB",
+        "umbra                     256 KiB", "modules                     4 KiB",
+        "linux                    2048 KiB", "bus (shared)               64 KiB",
+        "together                 3404 KiB", "largest free             1024 KiB",
+    };
+    struct frame_extent extents[] = {
+        {0, MIB(1), FRAME_OWNER_DEVICE},
+        {MIB(1), MIB(2), FRAME_OWNER_FREE},
+        {MIB(2), MIB(2) + KIB(256), FRAME_OWNER_UMBRA},
+        {MIB(2) + KIB(256), MIB(2) + KIB(264), FRAME_OWNER_DIRTY},
+        {MIB(2) + KIB(264), MIB(2) + KIB(268), FRAME_OWNER_MODULE},
+        {MIB(4), MIB(6), FRAME_OWNER_PARTITION},
+        {MIB(6), MIB(6) + KIB(64), FRAME_OWNER_MODULE + 1},
+    };
+    struct frame_pool frame_pool = {
+        .extents = extents, .count = ARRAY_SIZE(extents), .capacity = ARRAY_SIZE(extents)};
+    char line[160];
+
+    (void)state;
+    for (unsigned n = 0; n < ARRAY_SIZE(lines); n++) {
+        assert_true(report_memory_line(&frame_pool, owner, n, line, sizeof(line)));
+        assert_string_equal(line, lines[n]);
+    }
+    assert_false(report_memory_line(&frame_pool, owner, ARRAY_SIZE(lines), line, sizeof(line)));
+}
+
+static bool processor(unsigned number, struct report_processor *p)
+{
+    static const struct report_processor rows[] = {
+        {.apic_id = 0, .serves = "housekeeper", .elapsed = 1000, .idle = 969},
+        {.apic_id = 0x1f, .serves = "linux", .elapsed = UINT64_MAX, .idle = 0},
+        {.apic_id = 4, .serves = "", .elapsed = 0, .idle = 0},
+    };
+
+    if (number < ARRAY_SIZE(rows))
+        *p = rows[number];
+    return number < ARRAY_SIZE(rows);
+}
+
+static void cpu(void **state)
+{
+    static const char *const lines[] = {
+        "cpu     apic    busy    idle  serves",
+        "  0        0    3.1%   96.9%  housekeeper",
+        "  1       1f  100.0%    0.0%  linux",
+        "  2        4  100.0%    0.0%  ",
+        "time stamp counter                       3500.123 MHz",
+    };
+    unsigned number = 0;
+    char line[160];
+    bool present;
+
+    (void)state;
+    machine.tsc_hz = 3500123456;
+    for (; number < ARRAY_SIZE(lines); number++) {
+        assert_true(report_cpu_line(processor, number, line, sizeof(line)));
+        assert_string_equal(line, lines[number]);
+    }
+    for (unsigned n = 0; vmx_capabilities_describe(&machine.capabilities, n, &present) != NULL; n++)
+        assert_true(report_cpu_line(processor, number++, line, sizeof(line)));
+    assert_in_range(number, 20, 500);
+    assert_false(report_cpu_line(processor, number, line, sizeof(line)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(dump, start, stop),
+        cmocka_unit_test_setup_teardown(dump_of_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(frames, start, stop),
+        cmocka_unit_test_setup_teardown(stats, start, stop),
+        cmocka_unit_test(kinds),
+        cmocka_unit_test(memory),
+        cmocka_unit_test(cpu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
