@@ -9,9 +9,6 @@
 #include "vmx/events.h"
 #include "vmx/instructions.h"
 
-/* The longest that a turn is asked to last: the VMX-preemption timer counts 32 bits. */
-#define TURN_MAX BIT(31)
-
 PERCPU static struct scheduler scheduler;
 PERCPU static struct partition_vcpu *current; /* the vCPU that is running, or NULL */
 PERCPU static struct partition_vcpu *inbox;   /* vCPUs with mail, the newest first; atomic */
@@ -380,10 +377,14 @@ void run_forever(const struct run_hooks *hooks, uint64_t tsc_hz)
         struct partition_vcpu *v = pick(&until);
         uint64_t now = cpu_rdtsc();
 
-        if (housekeeper && (v != NULL || hooks->polled_input))
+        /*
+         * Whoever is alone has no slice, but comes here once in a while nevertheless: the monitor wants its
+         * turn, and Bochs does not let every interrupt through to a guest (docs/notes/bochs.md).
+         */
+        if (v != NULL || hooks->polled_input)
             until = min_u64(until, now + quantum);
         if (v != NULL)
-            run_slice(v, min_u64(until, now + TURN_MAX));
+            run_slice(v, until);
         else if (errand > now)
             idle(min_u64(until, errand));
         /*

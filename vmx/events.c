@@ -8,6 +8,9 @@
 /* Of the pending debug exceptions: a single step, or an enabled breakpoint. */
 #define PENDING_DEBUG_TRAPS (X86_DR6_BS | BIT(12))
 
+/* Of an interruption information: valid, type and vector. */
+#define EVENT_IDENTITY      (EVENT_VALID | 0x7ff)
+
 /* What an event that is to be injected looks like; 0: none. */
 static void set_injection(struct vcpu *vcpu, uint64_t information, uint64_t error_code, uint64_t length)
 {
@@ -24,9 +27,23 @@ static bool is_software_event(uint64_t information)
            type == VCPU_EVENT_SOFTWARE_EXCEPTION;
 }
 
-void vcpu_events_interrupted(struct vcpu *vcpu)
+/*
+ * The event whose delivery the exit interrupted. An external interrupt that was not injected is the
+ * processor's own delivery, of the vector in service; Bochs names another (docs/notes/bochs.md).
+ */
+static uint64_t interrupted_event(struct vcpu *vcpu)
 {
     uint64_t vectoring = vcpu_read(vcpu, VMCS_IDT_VECTORING_INFO);
+
+    if (EVENT_TYPE(vectoring) != VCPU_EVENT_EXTERNAL_INTERRUPT || !apicv_delivers(vcpu) ||
+        (vectoring & EVENT_IDENTITY) == (vcpu->injection & EVENT_IDENTITY))
+        return vectoring;
+    return (vectoring & ~(uint64_t)0xff) | (vcpu_read(vcpu, VMCS_GUEST_INTERRUPT_STATUS) >> 8 & 0xff);
+}
+
+void vcpu_events_interrupted(struct vcpu *vcpu)
+{
+    uint64_t vectoring = interrupted_event(vcpu);
 
     /*
      * The bits of the two fields agree but for bit 12, which is undefined here. A delivery of an NMI that

@@ -48,9 +48,10 @@ void vcpu_events_interrupted(struct vcpu *vcpu);
  */
 static inline void vcpu_events_after_exit(struct vcpu *vcpu)
 {
-    vcpu->injection = 0;
     if (unlikely((vcpu_fetched(vcpu, VMCS_IDT_VECTORING_INFO) & EVENT_VALID) != 0))
         vcpu_events_interrupted(vcpu);
+    else
+        vcpu->injection = 0;
 }
 
 /*

@@ -490,8 +490,8 @@ static void nmi_rows(void)
 
     /* From the PIT by way of the IO-APIC: it wakes a processor that is halted with interrupts off. */
     nmis = 1;
+    pit_program(0, 0, 1193); /* first: it was periodic, and its edges would be NMIs */
     ioapic_route(2, IOAPIC_NMI);
-    pit_program(0, 0, 1193);
     __asm__ volatile("cli; hlt" : : : "memory");
     ioapic_route(2, IOAPIC_MASKED);
     guest_equal("nmi-wakes-from-hlt", nmis - 1, 1);

@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import subprocess
+import termios
 import threading
 import time
 import tty
@@ -24,9 +25,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 LIST = """\
 no. name             state    vcpus cpus      memory        exits  reason
-  1 linux            running      2 2-3,5        256M       182311
-  3 quiet            halted       1 1*          1500K 18446744073709551615
-  4 dead             crashed      1 -              2T            7  triple fault at rip 0x100f2e
+  1 linux            running      2 2-3,5       256M       182311
+  3 quiet            halted       1 1*         1500K 18446744073709551615
+  4 dead             crashed      1 -             2T            7  triple fault at rip 0x100f2e
 """
 
 # What may stand on the line before: letters of monitor_line.c, alone and together.
@@ -81,8 +82,8 @@ def machines(host, program):
             master, slave = pty.openpty()
             stack.callback(os.close, slave)
             tty.setraw(slave)  # no echo of what comes before anybody is there
+            stack.callback(os.close, master)  # not before: the hang-up would swallow what was said last
             process = run(master, *words)
-            os.close(master)
             return Machine(host, os.ttyname(slave), process)
 
         def on_socket(*words):
@@ -125,10 +126,10 @@ def test_whatever_was_before(machine, past):
 
 
 def test_leaves_no_plain(machines):
-    """Fails when a person finds the monitor without echo and prompt after a command or a refusal."""
+    """Fails when a person finds the monitor without echo and prompt after a command, a refusal or a timeout."""
     on_line = machines["socket"]()
-    for words in (["list"], ["start", "linux"], ["plain", "on"], ["plain", "off"]):
-        on_line.ctl(*words)
+    for command in ("list", "start linux", "plain on", "plain off", "stop linux"):
+        on_line.ctl(command, "--timeout", "3")
         assert on_line.shown.endswith(b"umbra> \x1b[K")
 
 
@@ -145,7 +146,7 @@ def test_other_escape_key(machines):
     """Fails when --escape is not what reaches the monitor."""
     on_line = machines["tty"]("", "\x14")
     assert on_line.ctl("--escape", "^t", "list").stdout == LIST
-    assert on_line.ctl("--escape", "^q", "list", "--timeout", "2").returncode == ctl.TIMEOUT
+    assert on_line.ctl("--escape", "^q", "list", "--timeout", "2").returncode == 4
 
 
 def test_long_answer(machine):
@@ -188,16 +189,16 @@ def test_timeout(machine):
     """Fails when a command that does not end is waited for for ever, or is in the way of the next one."""
     on_line = machine("n")
     done = on_line.ctl("stop", "linux", "--timeout", "3")
-    assert (done.returncode, done.stdout) == (ctl.TIMEOUT, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert on_line.ctl("list").stdout == LIST
     done = on_line.ctl("stop", "linux", "--timeout", "3", "--json")
-    assert json.loads(done.stdout)["status"] == done.returncode == ctl.TIMEOUT
+    assert json.loads(done.stdout)["status"] == done.returncode == 4
 
 
 def test_nobody_answers(host):
     """Fails when a silent line, or one that only echoes, does not end with the time."""
     master, slave = pty.openpty()
-    assert host.umbra("ctl", os.ttyname(slave), "list", "--timeout", "2").returncode == ctl.TIMEOUT
+    assert host.umbra("ctl", os.ttyname(slave), "list", "--timeout", "2").returncode == 4
     # What it typed at whoever that is: no more than the escape key's `c`.
     typed = os.read(master, 1000)
     assert typed.replace(b"\x01c", b"") == b""
@@ -205,19 +206,46 @@ def test_nobody_answers(host):
     os.close(slave)
 
 
+def test_serial_device(host):
+    """Fails when a serial device is not raw and of the speed asked for, or is not afterwards as it was."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    with host.start("ctl", os.ttyname(slave), "list", "--timeout", "1", "--baud", "9600") as process:
+        assert os.read(master, 2) == b"\x01c"
+        iflag, oflag, cflag, lflag, ispeed, ospeed, _ = termios.tcgetattr(slave)
+        assert (iflag, oflag, lflag) == (0, 0, 0)
+        assert cflag & (termios.CSIZE | termios.PARENB | termios.CSTOPB | termios.CRTSCTS) == termios.CS8
+        assert (ispeed, ospeed) == (termios.B9600, termios.B9600)
+        assert process.wait() == 4
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+def test_closed_line(host):
+    """Fails when a line that is closed in order at the other end is waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with host.start("ctl", f"127.0.0.1:{listener.getsockname()[1]}", "list") as process:
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(2) == b"\x01c"
+            assert process.wait() == 5
+            assert b"it was closed at the other end" in process.stderr.read()
+
+
 def test_dead_line(host, machines, tmp_path):
     """Fails when a line that is not there, or goes, is taken for another failure."""
-    assert host.umbra("ctl", tmp_path / "nothing", "list").returncode == ctl.DEAD
-    assert host.umbra("ctl", "127.0.0.1:1", "list").returncode == ctl.DEAD
+    assert host.umbra("ctl", tmp_path / "nothing", "list").returncode == 5
+    assert host.umbra("ctl", "127.0.0.1:1", "list").returncode == 5
     with socket.socket(socket.AF_UNIX) as nobody:
         nobody.bind(str(tmp_path / "stale"))
-    assert host.umbra("ctl", tmp_path / "stale", "list").returncode == ctl.DEAD
+    assert host.umbra("ctl", tmp_path / "stale", "list").returncode == 5
     on_line = machines["socket"]()
     with host.start("ctl", on_line.line, "stop", "linux") as process:
         while b"nobody-" not in on_line.shown:
             time.sleep(0.01)
         on_line.process.kill()
-        assert process.wait() == ctl.DEAD
+        assert process.wait() == 5
         assert b"is dead" in process.stderr.read()
 
 
@@ -269,7 +297,7 @@ def test_panic(host, machines):
                 nobody = text.split(b"\r")[1]
                 connection.sendall(b"ok\r\nerror: no command named " + nobody + b" (help lists them)\r\n")
                 connection.sendall(b"some lines\r\numbra: panic lib/ring.h:10\r\n")
-                assert process.wait() == ctl.DEAD
+                assert process.wait() == 5
             assert b"'umbra: panic lib/ring.h:10'" in process.stderr.read()
 
 
@@ -309,6 +337,14 @@ def test_create(machine, host, from_file):
     done = on_line.ctl("--json", *words, given=None if from_file else SECTION)
     assert json.loads(done.stdout)["lines"] == SECTION_ARRIVES
     assert on_line.ctl("create", given="[partition ok]\nmemory = 1M").returncode == 0
+
+
+@pytest.mark.parametrize("end", ["end", " . "])
+def test_section_ends(end, tmp_path):
+    """Fails when what follows the section's end is sent, too: the monitor would take it for commands."""
+    file = tmp_path / "file"
+    file.write_text(f"[partition ok]\n{end}\npoweroff\n")
+    assert ctl.read_section(str(file)) == ["[partition ok]"]
 
 
 @pytest.mark.parametrize("text", ["[partition a]\nx = \x01c", "[partition a]\nx = caf\u00e9", "x" * 251])
@@ -471,10 +507,14 @@ def test_run_offers_the_console(host, iso, program):
     path = host.folder / "socket"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    with host.start("run", iso, "--on", "bochs", "--serial", path, stdout=subprocess.DEVNULL) as process:
-        while host.umbra("ctl", path, "list").returncode == ctl.DEAD:
+    with (
+        host.start("run", iso, "--on", "bochs", "--serial", path, stdout=subprocess.DEVNULL) as process,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(process.kill)
+        while process.poll() is None and host.umbra("ctl", path, "list").returncode == 5:
             time.sleep(0.1)
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.stat().st_mode & 0o077 == 0
         assert host.umbra("ctl", path, "list").stdout == LIST
         again = host.umbra("run", iso, "--on", "bochs", "--serial", path)
         assert again.returncode == 1 and "in use" in again.stderr
@@ -528,7 +568,7 @@ def test_one_speaks_at_a_time(relay):
 
 
 def test_client_that_does_not_read(relay):
-    """Fails when a client that has stopped reading holds the machine up."""
+    """Fails when a client that has stopped reading holds the machine up for ever."""
     machine, path, typed = relay
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)

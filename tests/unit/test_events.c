@@ -65,6 +65,7 @@ static int setup(void **state)
     memset(&vcpu, 0, sizeof(vcpu));
     memset(&source, 0, sizeof(source));
     source.pending = -1;
+    vcpu.enter = vcpu_enter;
     vcpu.interrupt_ops = &source_ops;
     vcpu.interrupt_context = &source;
     vcpu.controls.words[VMX_WORD_PRIMARY] = PRIMARY_OTHERS;

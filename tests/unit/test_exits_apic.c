@@ -125,7 +125,7 @@ static void interrupts(void **state)
     assert_int_equal(fake_get(VMCS_GUEST_INTERRUPT_STATUS), STATUS(0, 0x55));
     assert_int_equal(guest->injected, 0);
     take_exit(EXIT_REASON_HLT, 0, 1);
-    assert_false(guest->halted);
+    assert_int_equal(guest->wait, VCPU_WAIT_NOT);
 
     assert_true(lapic_deliver(lapic, 1, &level));
     assert_int_equal(next_injection(), 0);

@@ -20,6 +20,7 @@ INPUT_INTERVAL = 0.02
 
 OUTPUT_HELD = 1 << 16  # how much output may wait for a slow reader before the machine has to wait for it
 SETTLED = 1.0  # silence after "umbra: panic" that makes it the last line
+CLIENT_PATIENCE = 2.0  # how long a client that does not read may hold the machine up
 LINGER = 10.0  # the same after "umbra: off", when the machine should go by itself
 
 
@@ -58,6 +59,8 @@ class Relay:
         self._deadline = deadline
         self._door = door
         self._client = None
+        self._to_client = b""
+        self._client_until = 0.0  # when a client that takes none of it is dropped
         self._last = ending.LastLine()
         self._to_serial = b""
         self._to_sink = b""
@@ -92,7 +95,7 @@ class Relay:
 
     def _step(self, now, status):
         """Waits for the next thing to happen and does it. False when the machine has hung up."""
-        readers = [self._serial] if len(self._to_sink) < OUTPUT_HELD else []
+        readers = [self._serial] if max(len(self._to_sink), len(self._to_client)) < OUTPUT_HELD else []
         speaker = self._source if self._client is None else self._client
         if speaker is not None and not self._to_serial:
             readers.append(speaker)
@@ -100,6 +103,9 @@ class Relay:
             readers.append(self._door)
         writers = [self._sink] if self._to_sink else []
         times = [self._deadline] if self._deadline is not None else []
+        if self._to_client:
+            writers.append(self._client)
+            times.append(self._client_until)
         if status is not None:
             times.append(self._heard + self._patience(status))
         if self._to_serial:
@@ -118,6 +124,10 @@ class Relay:
             self._read_source()
         if self._client in readable:
             self._read_client()
+        if self._client in writable:
+            self._write_client()
+        elif self._to_client and time.monotonic() >= self._client_until:
+            self._drop_client()
         if self._door in readable:
             self._client, _ = self._door.accept()
             self._client.setblocking(False)
@@ -138,7 +148,9 @@ class Relay:
             self._log.write(data)
             self._log.flush()
         self._to_sink += data
-        self._tell_client(data)
+        if self._client is not None:
+            self._client_until = self._client_until if self._to_client else self._heard + CLIENT_PATIENCE
+            self._to_client += data
         return True
 
     def _write_serial(self):
@@ -171,18 +183,24 @@ class Relay:
         else:
             self._drop_client()
 
-    def _tell_client(self, data):
-        """The machine waits for no client: one that has not read for long is dropped."""
+    def _write_client(self):
+        if self._client is None:  # it has just gone
+            return
         try:
-            if self._client is not None and self._client.send(data) < len(data):
-                self._drop_client()
-        except OSError:
+            sent = self._client.send(self._to_client)
+        except BlockingIOError:
+            return
+        except ConnectionError:
             self._drop_client()
+            return
+        self._to_client = self._to_client[sent:]
+        self._client_until = time.monotonic() + CLIENT_PATIENCE
 
     def _drop_client(self):
         if self._client is not None:
             self._client.close()
             self._client = None
+            self._to_client = b""
 
     def _write_sink(self):
         # No more than a pipe takes at once when it is writable at all, so this never blocks.
@@ -196,6 +214,7 @@ class Relay:
 
     def _flush(self):
         """Hands out what is left, to a reader that has stopped reading only for a second."""
+        self._write_client()
         until = time.monotonic() + 1.0
         while self._to_sink:
             if not select.select([], [self._sink], [], max(0.0, until - time.monotonic()))[1]:

@@ -154,6 +154,7 @@ class Session:
         line, self._text = self._text.split(b"\n", 1)
         line = line.rstrip(b"\r").decode(errors="replace")
         if _LAST_WORDS.fullmatch(line):
+            self._over = True
             raise Problem(f"the machine says '{line}'", DEAD)
         return line
 

@@ -149,8 +149,9 @@ def as_text(trace):
         p99 = "-" if row.p99 is None else str(row.p99)
         cells.append((row.name, str(row.count), f"{100 * row.share:.1f}%", str(row.timed), mean, p99))
     widths = [max(map(len, column)) for column in zip(*cells)]
+    processors = "processor" if trace.vcpus == 1 else "processors"
     head = (
-        f"{trace.partition}: {len(trace.records)} exits of {trace.vcpus} virtual processors"
+        f"{trace.partition}: {len(trace.records)} exits of {trace.vcpus} virtual {processors}"
         f" in {1e3 * trace.span / trace.tsc_hz:.3f} ms, {trace.lost or 0} lost; mean and p99 in ticks"
     )
     lines = [
