@@ -19,7 +19,7 @@
 #include "lib/slice.h"
 #include "lib/types.h"
 
-#define MONITOR_LINE_MAX      160  /* bytes of a line, its terminator among them */
+#define MONITOR_LINE_MAX      256  /* bytes of a line, its terminator among them */
 #define MONITOR_STEP_LINES    4    /* the most that one monitor_step writes */
 #define MONITOR_SECTION_MAX   4096 /* bytes of the section that `create` takes */
 #define MONITOR_COMPLAINTS    8    /* errors of such a section that are shown */

@@ -36,7 +36,10 @@ static const char *size_text(uint64_t bytes, char *text, size_t size)
     return text;
 }
 
-/* "1,3-5", with a star behind if others may be there; "-" for none. Cut at `size`. */
+/* Bytes of the longest text of 64 processors, "0,2-3,5-6,…,62-63*", and its terminator; and a little more. */
+#define CPUS_TEXT_MAX 128
+
+/* "1,3-5", with a star behind if others may be there; "-" for none. `size` is CPUS_TEXT_MAX. */
 static const char *cpus_text(uint64_t cpus, bool shared, char *text, size_t size)
 {
     size_t length = 0;
@@ -68,7 +71,7 @@ static bool row_at(struct monitor *m, unsigned line, unsigned *partition, struct
 static bool list_line(struct monitor *m, unsigned number, char *line, size_t size)
 {
     struct monitor_partition row;
-    char memory[24], cpus[24];
+    char memory[24], cpus[CPUS_TEXT_MAX];
     unsigned partition;
 
     if (number == 0) {
@@ -494,6 +497,8 @@ static void run_plain(struct monitor *m)
     m->plain = slice_is(m->arguments[0], "on");
 }
 
+#define HELP_FORMAT "%-8s %-18s %s"
+
 static bool help_line(struct monitor *m, unsigned number, char *line, size_t size)
 {
     const struct monitor_command *c = &monitor_commands[number];
@@ -501,7 +506,7 @@ static bool help_line(struct monitor *m, unsigned number, char *line, size_t siz
     (void)m;
     if (c->name == NULL)
         return false;
-    format_text(line, size, "%-8s %-18s %s", c->name, c->usage, c->help);
+    format_text(line, size, HELP_FORMAT, c->name, c->usage, c->help);
     return true;
 }
 
@@ -513,7 +518,7 @@ static void run_help(struct monitor *m)
     }
     for (const struct monitor_command *c = monitor_commands; c->name != NULL; c++) {
         if (slice_is(m->arguments[0], c->name)) {
-            monitor_say(m, "%s%s%s: %s", c->name, c->usage[0] != '\0' ? " " : "", c->usage, c->help);
+            monitor_say(m, HELP_FORMAT, c->name, c->usage, c->help);
             return;
         }
     }

@@ -13,7 +13,8 @@
 
 #define MONITOR_RING_SIZE KIB(16)
 #define LOG_SIZE          KIB(64)
-#define SCRUB_FRAMES      4 /* that one step clears of the memory that partitions gave back */
+#define SCRUB_FRAMES      64  /* that one step clears of the memory that partitions gave back */
+#define HOUSEKEEPING_HZ   100 /* so often the housekeeper looks around though nobody has called it */
 
 struct operator operator;
 
@@ -161,6 +162,7 @@ static void route_nmis(void)
     static const struct lapic_message message = {.destination = 0, .mode = LAPIC_NMI};
     unsigned count = trap_take_nmis();
     struct partition *partition;
+    bool routed = false;
 
     if (count == 0)
         return;
@@ -168,8 +170,8 @@ static void route_nmis(void)
                     ? NULL
                     : partition_at(config_find(operator.config, operator.config->nmi));
     if (partition != NULL && partition->state == PARTITION_RUNNING)
-        (void)lapic_deliver(partition->platform.lapics, partition->vcpu_count, &message);
-    else
+        routed = lapic_deliver(partition->platform.lapics, partition->vcpu_count, &message);
+    if (!routed)
         print("umbra: %u non-maskable interrupts of the machine\n", count);
 }
 
@@ -187,7 +189,8 @@ static uint64_t step_partitions(void)
 
 uint64_t operator_step(void)
 {
-    uint64_t next;
+    /* An NMI, or a machine check, may have come between the last look and the sleep. */
+    uint64_t next = cpu_rdtsc() + partition_machine()->tsc_hz / HOUSEKEEPING_HZ;
 
     route_nmis();
     serial_poll();
@@ -198,7 +201,7 @@ uint64_t operator_step(void)
         operator_power_off();
     if (operator.reboot_requested)
         operator_reboot();
-    next = min_u64(step_partitions(), monitor_deadline(&operator.monitor));
+    next = min_u64(next, min_u64(step_partitions(), monitor_deadline(&operator.monitor)));
     if (frame_scrub_step(operator.frames, SCRUB_FRAMES) > 0 ||
         (console_has_work(&operator.console) && serial_room() > 0))
         return 0;

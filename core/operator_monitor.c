@@ -219,6 +219,19 @@ static unsigned parse(const char *text, size_t length)
     return CONFIG_PARTITIONS_MAX;
 }
 
+/* A partition that has a vCPU on one of these pCPUs now, though it may go elsewhere; NULL: none. */
+static const struct partition *find_tenant(uint64_t processors)
+{
+    for (unsigned i = 0; i < partition_slots(); i++) {
+        const struct partition *partition = partition_at(i);
+
+        for (unsigned n = 0; partition != NULL && is_placed(partition) && n < partition->vcpu_count; n++)
+            if (processors & BIT(partition->vcpus[n].home))
+                return partition;
+    }
+    return NULL;
+}
+
 static enum monitor_result op_create(void *context, const char *text, size_t length, bool again,
                                      struct monitor_error *error)
 {
@@ -228,11 +241,23 @@ static enum monitor_result op_create(void *context, const char *text, size_t len
     (void)context;
     if (!again)
         slot = parse(text, length);
+    if (!again && slot < CONFIG_PARTITIONS_MAX && operator.config->partitions[slot].cpus.dedicated) {
+        const struct partition *tenant = find_tenant(operator.config->partitions[slot].cpus.set);
+
+        if (tenant != NULL) {
+            config_remove(operator.config, slot);
+            return fail(error, "%.*s runs on a processor that would be its alone",
+                        SLICE_ARGUMENTS(tenant->config->name));
+        }
+    }
     if (slot == CONFIG_PARTITIONS_MAX)
         return fail(error, "the section has errors");
+    /* Memory that came back is being cleared. What a failed attempt gives back would have to be as well. */
+    if (again && frame_total(operator.frames, FRAME_OWNER_DIRTY) > 0)
+        return MONITOR_AGAIN;
     result = partition_create(slot);
     if (result == -EAGAIN)
-        return MONITOR_AGAIN; /* memory that came back is being cleared */
+        return MONITOR_AGAIN;
     if (result != 0) {
         fail(error, "%s", partition_at(slot)->reason);
         invariant(partition_destroy(partition_at(slot)) == 0); /* it is refused, so it can go */
@@ -279,13 +304,22 @@ static enum monitor_result op_snapshot(void *context, unsigned number, unsigned 
         return fail(error, "it has no vCPU %u", vcpu);
 
     struct vcpu_snapshot *snapshot = &partition->vcpus[vcpu].snapshot;
-    if (!again && partition->state == PARTITION_RUNNING) {
+    static bool asked; /* for the snapshot that is under way */
+
+    if (!again)
+        asked = false;
+    if (partition->parking)
+        return MONITOR_AGAIN;
+    /* A parked vCPU has left one when it was; one that runs is asked, once. */
+    if (partition->state == PARTITION_RUNNING && !asked) {
+        asked = true;
         __atomic_store_n(&snapshot->valid, false, __ATOMIC_RELEASE);
         partition_vcpu_post(&partition->vcpus[vcpu], MAIL_SNAPSHOT);
     }
     if (__atomic_load_n(&snapshot->valid, __ATOMIC_ACQUIRE))
         return MONITOR_DONE;
-    /* A parked vCPU has left one when it was. */
+    if (partition->state != PARTITION_RUNNING)
+        asked = false;
     return partition->state == PARTITION_RUNNING ? MONITOR_AGAIN : fail(error, "it has not run yet");
 }
 

@@ -125,13 +125,20 @@ void partition_vcpu_post(struct partition_vcpu *vcpu, uint32_t bits)
         run_deliver(vcpu);
 }
 
-/* Claims the partition's next transition for `request`. False: another one came first. */
+/*
+ * Claims the partition's next transition for `request`. False: another one came first; only a pause gives
+ * way, as what the guest does until its vCPUs are parked must not be lost.
+ */
 static bool claim(struct partition *partition, uint32_t request)
 {
-    uint32_t none = PARTITION_REQUEST_NONE;
+    uint32_t present = PARTITION_REQUEST_NONE;
 
-    return __atomic_compare_exchange_n(&partition->request, &none, request, false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&partition->request, &present, request, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+        if (present != PARTITION_REQUEST_NONE &&
+            (present != PARTITION_REQUEST_PAUSE || request == PARTITION_REQUEST_PAUSE))
+            return false;
+    return true;
 }
 
 /* Its vCPUs are parked by the housekeeper, but this processor's goes no further now. */
@@ -162,6 +169,8 @@ void partition_crash(struct partition_vcpu *vcpu, const char *format, ...)
 
 bool partition_take_machine_check(hpa_t address)
 {
+    bool owned = false;
+
     for (unsigned i = 0; i < partition_slots(); i++) {
         struct partition *partition = partition_at(i);
 
@@ -172,15 +181,13 @@ bool partition_take_machine_check(hpa_t address)
 
             if (address.value - region->hpa.value >= region->size)
                 continue;
-            if (claim(partition, PARTITION_REQUEST_CRASH)) {
-                format_text(partition->reason, sizeof(partition->reason),
-                            "machine check: its memory is bad at %#lx of the machine", address.value);
-                leave();
-            }
-            return true;
+            __atomic_store_n(&partition->bad_memory, address.value, __ATOMIC_RELEASE);
+            owned = true;
         }
     }
-    return false;
+    if (owned)
+        leave();
+    return owned;
 }
 
 /* ---- A vCPU's start ------------------------------------------------------------------------------------ */
@@ -190,6 +197,7 @@ void partition_vcpu_reset(struct partition_vcpu *vcpu)
     struct partition_msrs *msrs = &vcpu->msrs;
 
     vcpu->wait = VCPU_WAIT_NOT;
+    vcpu->schedule = (struct scheduler_entity){.run_time = 0};
     vcpu->deadline = VDEV_NEVER;
     vcpu->deadline_changed = true;
     vcpu->first_entry = 0;

@@ -122,6 +122,8 @@ struct partition {
     enum partition_state state;
     uint32_t request;                  /* enum partition_request; atomic */
     char reason[PARTITION_REASON_MAX]; /* why it is refused or crashed, or did not start */
+    uint64_t
+        bad_memory; /* host-physical address of a machine check that nobody has acted on; 0: none; atomic */
     uint64_t starts;
     uint64_t scrub_ticks; /* of the last start, spent on clearing memory */
 

@@ -181,6 +181,7 @@ int partition_stop(struct partition *partition, unsigned timeout)
 
 int partition_reset(struct partition *partition)
 {
+    partition->stopping = false;
     if (partition->state == PARTITION_RUNNING) {
         partition_request(partition, PARTITION_REQUEST_RESET);
         return 0;
@@ -223,6 +224,13 @@ static void schedule_restart(struct partition *partition)
     partition->restart_delay = (unsigned)min_u64(2 * partition->restart_delay, RESTART_DELAY_MOST);
 }
 
+/* Whether a partition lives, or will again without anybody's doing. */
+static bool is_alive(const struct partition *partition)
+{
+    return partition->state == PARTITION_RUNNING || partition->state == PARTITION_PAUSED ||
+           partition->state == PARTITION_STARTING || partition->restart_at != 0;
+}
+
 /* A guest that stopped by itself: what its configuration wants then. */
 static void after_stop(struct partition *partition)
 {
@@ -235,7 +243,7 @@ static void after_stop(struct partition *partition)
     case CONFIG_ON_STOP_POWEROFF:
         for (unsigned i = 0; i < partition_slots(); i++) {
             const struct partition *other = partition_at(i);
-            if (other != NULL && (other->state == PARTITION_RUNNING || other->state == PARTITION_STARTING))
+            if (other != NULL && is_alive(other))
                 return;
         }
         run_power_off();
@@ -248,12 +256,16 @@ static void act(struct partition *partition)
 {
     struct slice name = partition->config->name;
     bool by_operator = partition->stopping;
+    enum partition_request request = (enum partition_request)requested(partition);
 
+    /* Who wants it to stop does not want it to begin anew, or to stand still on its way. */
+    if (by_operator && request != PARTITION_REQUEST_CRASH)
+        request = PARTITION_REQUEST_STOP;
     shared_listen(&partition->shared, false);
     partition->state = PARTITION_STOPPED;
     partition->parking = false;
     partition->stopping = false;
-    switch ((enum partition_request)requested(partition)) {
+    switch (request) {
     case PARTITION_REQUEST_PAUSE:
         partition->paused_at = cpu_rdtsc();
         partition->state = PARTITION_PAUSED;
@@ -296,10 +308,26 @@ static uint64_t appointment(const struct partition *partition)
     return UINT64_MAX;
 }
 
+/* Its memory has gone bad, whatever it was doing. */
+static void crash_for_memory(struct partition *partition)
+{
+    uint64_t address = __atomic_exchange_n(&partition->bad_memory, 0, __ATOMIC_ACQ_REL);
+
+    format_text(partition->reason, sizeof(partition->reason),
+                "machine check: its memory is bad at %#lx of the machine", address);
+    if (partition->state == PARTITION_RUNNING)
+        __atomic_store_n(&partition->request, PARTITION_REQUEST_CRASH, __ATOMIC_RELEASE);
+    else if (partition->state != PARTITION_REFUSED)
+        partition->state = PARTITION_CRASHED;
+}
+
 uint64_t partition_step(struct partition *partition)
 {
+    const enum partition_state before = partition->state;
     uint64_t now = cpu_rdtsc();
 
+    if (unlikely(__atomic_load_n(&partition->bad_memory, __ATOMIC_ACQUIRE) != 0))
+        crash_for_memory(partition);
     if (partition->state == PARTITION_STARTING) {
         go_on_starting(partition);
         return now;
@@ -310,5 +338,6 @@ uint64_t partition_step(struct partition *partition)
         go_on_parking(partition);
     else if (partition->state == PARTITION_STOPPED && now >= appointment(partition))
         begin(partition);
-    return partition->state == PARTITION_STARTING ? now : appointment(partition);
+    /* Something has changed: there may be more to do, and something to say. */
+    return partition->state != before ? now : appointment(partition);
 }

@@ -15,9 +15,6 @@ PERCPU static struct partition_vcpu *inbox;   /* vCPUs with mail, the newest fir
 PERCPU static bool attention;                 /* the loop is to be gone round again; atomic */
 PERCPU static uint64_t armed;                 /* host TSC that the local APIC's timer was last set to */
 PERCPU static uint64_t started;               /* host TSC */
-PERCPU static uint64_t turn_began;            /* host TSC; of the current vCPU's turn */
-PERCPU static uint64_t slept;                 /* ticks, up to when it last woke */
-PERCPU static uint64_t sleep_began;           /* host TSC, or 0: it is awake */
 static const struct run_hooks *run_hooks;
 static uint64_t quantum;
 
@@ -66,40 +63,84 @@ bool run_is_running(const struct partition_vcpu *vcpu)
     return __atomic_load_n(that_cpu_pointer(current, vcpu->home), __ATOMIC_SEQ_CST) == vcpu;
 }
 
-uint64_t run_vcpu_ticks(const struct partition_vcpu *vcpu)
-{
-    struct partition_vcpu **running = that_cpu_pointer(current, vcpu->home);
-    uint64_t *began = that_cpu_pointer(turn_began, vcpu->home);
-    uint64_t ran, present;
-
-    /* Again, if a turn ended while we looked. */
-    do {
-        ran = __atomic_load_n(&vcpu->schedule.run_time, __ATOMIC_ACQUIRE);
-        bool runs = __atomic_load_n(running, __ATOMIC_ACQUIRE) == vcpu;
-        present = runs ? cpu_rdtsc() - __atomic_load_n(began, __ATOMIC_ACQUIRE) : 0;
-    } while (__atomic_load_n(&vcpu->schedule.run_time, __ATOMIC_ACQUIRE) != ran);
-    return ran + present;
-}
-
 uint64_t run_started(unsigned number)
 {
     return *that_cpu_pointer(started, number);
 }
 
-uint64_t run_idle_ticks(unsigned number)
-{
-    uint64_t ticks, began;
-
-    do {
-        ticks = __atomic_load_n(that_cpu_pointer(slept, number), __ATOMIC_ACQUIRE);
-        began = __atomic_load_n(that_cpu_pointer(sleep_began, number), __ATOMIC_ACQUIRE);
-    } while (__atomic_load_n(that_cpu_pointer(slept, number), __ATOMIC_ACQUIRE) != ticks);
-    return ticks + (began == 0 ? 0 : cpu_rdtsc() - began);
-}
-
 void run_power_off(void)
 {
     run_hooks->power_off();
+}
+
+/* ---- Accounts ----------------------------------------------------------------------------------------- */
+
+/* What a processor has done so far, and what it is doing. Written by itself, read by the housekeeper. */
+struct account {
+    uint32_t version;                  /* odd while the rest changes */
+    const struct partition_vcpu *vcpu; /* whose turn it is, or NULL */
+    uint64_t since;                    /* host TSC, of that turn or of the sleep; 0: neither */
+    uint64_t slept;                    /* ticks, up to when it last woke */
+};
+
+PERCPU static struct account account;
+
+/* From now on `vcpu` has its turn, or with NULL the processor sleeps; `now` 0: neither. */
+static void account_enter(const struct partition_vcpu *vcpu, uint64_t now)
+{
+    struct account *a = this_cpu_pointer(account);
+
+    __atomic_store_n(&a->version, a->version + 1, __ATOMIC_SEQ_CST);
+    a->vcpu = vcpu;
+    a->since = now;
+    __atomic_store_n(&a->version, a->version + 1, __ATOMIC_SEQ_CST);
+}
+
+/* What began has ended at `now`; a vCPU's turn counts in its schedule. */
+static void account_leave(struct partition_vcpu *vcpu, uint64_t now)
+{
+    struct account *a = this_cpu_pointer(account);
+
+    __atomic_store_n(&a->version, a->version + 1, __ATOMIC_SEQ_CST);
+    if (vcpu != NULL)
+        scheduler_ran(this_cpu_pointer(scheduler), &vcpu->schedule, a->since, now);
+    else
+        a->slept += now - a->since;
+    a->vcpu = NULL;
+    a->since = 0;
+    __atomic_store_n(&a->version, a->version + 1, __ATOMIC_SEQ_CST);
+}
+
+/* A consistent copy of processor `number`'s account, and of the run time of a vCPU whose home it is, if not
+ * NULL. */
+static struct account account_read(unsigned number, const struct partition_vcpu *vcpu, uint64_t *ran)
+{
+    const struct account *a = that_cpu_pointer(account, number);
+    struct account copy;
+    uint32_t version;
+
+    do {
+        version = __atomic_load_n(&a->version, __ATOMIC_SEQ_CST);
+        copy = *a;
+        if (vcpu != NULL)
+            *ran = vcpu->schedule.run_time;
+    } while ((version & 1) != 0 || __atomic_load_n(&a->version, __ATOMIC_SEQ_CST) != version);
+    return copy;
+}
+
+uint64_t run_vcpu_ticks(const struct partition_vcpu *vcpu)
+{
+    uint64_t ran;
+    struct account copy = account_read(vcpu->home, vcpu, &ran);
+
+    return copy.vcpu == vcpu ? ran + (cpu_rdtsc() - copy.since) : ran;
+}
+
+uint64_t run_idle_ticks(unsigned number)
+{
+    struct account copy = account_read(number, NULL, NULL);
+
+    return copy.vcpu == NULL && copy.since != 0 ? copy.slept + (cpu_rdtsc() - copy.since) : copy.slept;
 }
 
 /* ---- Time ---------------------------------------------------------------------------------------------- */
@@ -284,7 +325,7 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
 
     if (vcpu_load(&v->vcpu))
         v->switches++;
-    this_cpu(turn_began) = begin;
+    account_enter(v, begin);
     __atomic_store_n(this_cpu_pointer(current), v, __ATOMIC_SEQ_CST);
     if (v->partition->apicv.posted)
         vcpu_events_changed(&v->vcpu); /* what was posted when its last turn ended */
@@ -327,7 +368,7 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     vtlb_clean(&v->vtlb, 1);
 
     now = cpu_rdtsc();
-    scheduler_ran(this_cpu_pointer(scheduler), &v->schedule, begin, now);
+    account_leave(v, now);
 }
 
 /* The vCPU whose turn it is, and until when; or NULL, and until when there will be none. */
@@ -353,12 +394,11 @@ static void idle(uint64_t deadline)
 {
     this_cpu(armed) = deadline;
     lapic_timer_arm(deadline);
-    this_cpu(sleep_began) = cpu_rdtsc();
+    account_enter(NULL, cpu_rdtsc());
     /* Whoever wants attention sends an interrupt after he has said so. */
     if (!__atomic_load_n(this_cpu_pointer(attention), __ATOMIC_SEQ_CST))
         cpu_wait_for_interrupt();
-    this_cpu(slept) += cpu_rdtsc() - this_cpu(sleep_began);
-    this_cpu(sleep_began) = 0;
+    account_leave(NULL, cpu_rdtsc());
 }
 
 void run_forever(const struct run_hooks *hooks, uint64_t tsc_hz)

@@ -132,7 +132,13 @@ void scheduler_add(struct scheduler *s, struct scheduler_entity *e, unsigned wei
                    uint64_t now)
 {
     /* The next pick wakes it: what has run until then does not count against it. */
-    *e = (struct scheduler_entity){.blocked = true, .wake_time = now, .waiting_since = now};
+    *e = (struct scheduler_entity){
+        .run_time = e->run_time,
+        .waited = e->waited,
+        .blocked = true,
+        .wake_time = now,
+        .waiting_since = now,
+    };
     set_share(e, weight, cap);
     append(s, e);
     s->weights += weight;

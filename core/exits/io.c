@@ -145,11 +145,13 @@ void exit_io(struct partition_vcpu *v)
     unsigned size = QUALIFICATION_SIZE(qualification);
     uint64_t *rax = &v->vcpu.registers[VCPU_RAX];
 
-    if ((qualification & QUALIFICATION_IN) == 0 ||
-        platform_read_moves_deadline(QUALIFICATION_PORT(qualification)))
-        partition_vcpu_touch_devices(v);
+    bool moves = (qualification & QUALIFICATION_IN) == 0 ||
+                 platform_read_moves_deadline(QUALIFICATION_PORT(qualification));
+
     if (unlikely((qualification & QUALIFICATION_STRING) != 0)) {
         string_io(v, qualification);
+        if (moves)
+            partition_vcpu_touch_devices(v);
         return;
     }
     if (qualification & QUALIFICATION_IN) {
@@ -161,6 +163,8 @@ void exit_io(struct partition_vcpu *v)
         platform_port_write(&v->partition->platform, QUALIFICATION_PORT(qualification), size,
                             (uint32_t)(*rax & size_mask(size)));
     }
+    if (moves)
+        partition_vcpu_touch_devices(v);
     check_breakpoints(v, QUALIFICATION_PORT(qualification), size);
     vcpu_skip_instruction(&v->vcpu);
 }

@@ -411,7 +411,7 @@ VALUES = {
         "tsc_hz": 2893412000,
         "capabilities": {"TRUE controls": True, "virtual-interrupt delivery": False},
     },
-    "help start": {"lines": ["start NAME: start a partition"]},
+    "help start": {"lines": ["start    NAME               start a partition"]},
 }
 
 

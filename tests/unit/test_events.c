@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "mm/physmap.h"
 #include "tests/unit/fake_vmcs.h"
 
 #define EXTERNAL(vector)  (BIT(31) | (vector))
@@ -57,6 +58,7 @@ static uint8_t source_threshold(void *context)
 
 static const struct vcpu_interrupt_ops source_ops = {source_pending, source_take, source_threshold};
 static struct vcpu vcpu;
+static uint32_t apic_page[PAGE_SIZE / 4] __aligned(PAGE_SIZE);
 
 static int setup(void **state)
 {
@@ -70,6 +72,7 @@ static int setup(void **state)
     vcpu.interrupt_context = &source;
     vcpu.controls.words[VMX_WORD_PRIMARY] = PRIMARY_OTHERS;
     fake_set(VMCS_PRIMARY_CONTROLS, PRIMARY_OTHERS);
+    fake_set(VMCS_VIRTUAL_APIC_ADDRESS, physmap_address(apic_page).value);
     fake_set(VMCS_GUEST_CR0, X86_CR0_PE);
     fake_set(VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED | X86_RFLAGS_IF);
     vcpu_events_reset(&vcpu);
@@ -183,6 +186,62 @@ static void delivered_again(void **state)
     setup(state);
     exits_during(EXCEPTION(X86_VECTOR_GP) & ~BIT(31), 0, 0);
     assert_int_equal(enters(), 0);
+}
+
+/*
+ * Where the processor delivers the local APIC's interrupts by itself (vmx/apicv.h). Fails when one whose
+ * delivery exited does not come back with the vector in service, or when an event that was injected, or is no
+ * external interrupt, comes back with it.
+ */
+static void delivered_again_by_processor(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t injected, vectoring, again;
+    } cases[] = {
+        {0, EXTERNAL(0x61), EXTERNAL(0x61)},
+        {0, EXTERNAL(0x51), EXTERNAL(0x61)}, /* Bochs names the one that is requested next, ... */
+        {0, EXTERNAL(0), EXTERNAL(0x61)},    /* ... or none */
+        {EXTERNAL(0x20), EXTERNAL(0x20), EXTERNAL(0x20)},
+        /* What was injected is delivered; the next delivery is the processor's. */
+        {EXTERNAL(0x20), EXTERNAL(0x51), EXTERNAL(0x61)},
+        {SOFTWARE(4, 0x51), EXTERNAL(0x51), EXTERNAL(0x61)},
+        {EXTERNAL(0x20), NMI, NMI},
+        {0, NMI, NMI},
+        {0, EXCEPTION(X86_VECTOR_DE), EXCEPTION(X86_VECTOR_DE)},
+        {0, EXCEPTION(X86_VECTOR_PF) | WITH_CODE, EXCEPTION(X86_VECTOR_PF) | WITH_CODE},
+        {0, SOFTWARE(4, 0x80), SOFTWARE(4, 0x80)},
+    };
+    const uint64_t in_service = 0x61 << 8 | 0x51; /* SVI, and RVI, which is not looked at */
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        for (unsigned delivers = 0; delivers < 2; delivers++) {
+            setup(state);
+            fake_set(VMCS_SECONDARY_CONTROLS, delivers ? VMX_SECONDARY_VIRTUAL_INTERRUPT_DELIVERY : 0);
+            if (cases[i].injected != 0)
+                vcpu_requeue_event(&vcpu, cases[i].injected, 0, 2);
+            assert_int_equal(enters(), cases[i].injected);
+            fake_set(VMCS_GUEST_INTERRUPT_STATUS, in_service);
+            exits_during(cases[i].vectoring, 0, 2);
+            uint64_t again = delivers ? cases[i].again : cases[i].vectoring;
+            assert_int_equal(enters(), again);
+            /* It is injected now: if its delivery exits once more, it is told rightly. */
+            fake_set(VMCS_GUEST_INTERRUPT_STATUS, 0x71 << 8);
+            exits_during(again, 0, 2);
+            assert_int_equal(enters(), again);
+        }
+    }
+
+    /* What an earlier entry injected is over. */
+    setup(state);
+    fake_set(VMCS_SECONDARY_CONTROLS, VMX_SECONDARY_VIRTUAL_INTERRUPT_DELIVERY);
+    vcpu_requeue_event(&vcpu, EXTERNAL(0x51), 0, 0);
+    assert_int_equal(enters(), EXTERNAL(0x51));
+    exits();
+    assert_int_equal(enters(), 0);
+    fake_set(VMCS_GUEST_INTERRUPT_STATUS, in_service);
+    exits_during(EXTERNAL(0x51), 0, 0);
+    assert_int_equal(enters(), EXTERNAL(0x61));
 }
 
 /* Fails when an event comes while it is blocked, or its window is not asked for. */
@@ -678,6 +737,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(nothing_changed, setup),
         cmocka_unit_test_setup(delivered_again, setup),
+        cmocka_unit_test_setup(delivered_again_by_processor, setup),
         cmocka_unit_test_setup(windows_open, setup),
         cmocka_unit_test_setup(priorities, setup),
         cmocka_unit_test_setup(deferred, setup),

@@ -32,7 +32,6 @@ static void refused_and_skipped(void **state)
         unsigned reason;
         int fault; /* -1: skipped */
     } cases[] = {
-        {EXIT_REASON_VMCALL, X86_VECTOR_UD},
         {EXIT_REASON_VMXON, X86_VECTOR_UD},
         {EXIT_REASON_VMLAUNCH, X86_VECTOR_UD},
         {EXIT_REASON_INVEPT, X86_VECTOR_UD},
@@ -69,6 +68,17 @@ static void nothing_to_do(void **state)
         take_exit(reasons[i], 0, 0);
         assert_done(GUEST_RIP);
     }
+}
+
+/* Fails when a loop of PAUSE keeps the processor from those who could end it, or does not go on. */
+static void pause_loop(void **state)
+{
+    (void)state;
+    unsigned yields = fake_cpu.yields;
+
+    take_exit(EXIT_REASON_PAUSE, 0, 2);
+    assert_int_equal(fake_cpu.yields, yields + 1);
+    assert_done(GUEST_RIP);
 }
 
 /* Fails when the next instruction's address is wrong at the end of what an instruction pointer can be. */
@@ -253,6 +263,7 @@ int main(void)
         cmocka_unit_test(table_is_total),
         cmocka_unit_test_setup(refused_and_skipped, start_32),
         cmocka_unit_test_setup(nothing_to_do, start_32),
+        cmocka_unit_test_setup(pause_loop, start_32),
         cmocka_unit_test_setup(instruction_pointer, start_32),
         cmocka_unit_test_setup(debug_exceptions, start_32),
         cmocka_unit_test_setup(other_events, start_32),

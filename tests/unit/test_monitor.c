@@ -47,7 +47,9 @@ static const struct monitor_partition rows[] = {
     {SLICE("quiet"), MONITOR_HALTED, 32, BIT(1), true, GIB(3) / 2, UINT64_MAX, NULL},
     {SLICE("all"), MONITOR_PAUSED, 1, UINT64_MAX, true, 0, 0, NULL},
     {SLICE("new"), MONITOR_STARTING, 1, BIT(63), false, 0, 0, NULL},
-    {SLICE("old"), MONITOR_STOPPING, 1, 0, false, 0, 0, NULL},
+    /* The widest row: no other set of processors takes more characters. */
+    {SLICE("old-and-as-long-as-names-can-be"), MONITOR_STOPPING, 43, 0xdb6db6db6db6db6d, true, UINT64_MAX,
+     UINT64_MAX, "as asked for"},
 };
 
 static bool op_partition(void *context, unsigned partition, struct monitor_partition *row)
@@ -393,8 +395,10 @@ static void help(void **state)
                     "plain    on|off             talk to a program; also --plain COMMAND\r\n"
                     "poweroff                    stop everything and power the machine off\r\n"
                     "reboot                      stop everything and reset the machine\r\n");
-    command("help list", "list: the partitions\r\n");
-    command("help set", "set NAME KEY VALUE: change what may change while it lives\r\n");
+    command("help list", "list                        the partitions\r\n");
+    command("help set", "set      NAME KEY VALUE     change what may change while it lives\r\n");
+    /* Not `log: …`, which a program takes for a line of the log. */
+    command("help log", "log                         what Umbra has reported\r\n");
     command("help frob", "error: no command named frob (help lists them)\r\n");
 }
 
@@ -409,7 +413,10 @@ static void list(void **state)
                     "  6 quiet            halted      32 1*         1536M 18446744073709551615\r\n"
                     "  7 all              paused       1 0-63*          0            0\r\n"
                     "  8 new              starting     1 63             0            0\r\n"
-                    "  9 old              stopping     1 -              0            0\r\n");
+                    "  9 old-and-as-long-as-names-can-be stopping    43 "
+                    "0,2-3,5-6,8-9,11-12,14-15,17-18,20-21,23-24,26-27,29-30,32-33,35-36,"
+                    "38-39,41-42,44-45,47-48,50-51,53-54,56-57,59-60,62-63*"
+                    " 18446744073709551615 18446744073709551615  as asked for\r\n");
     world.partitions = 0;
     command("list", "no. name             state    vcpus cpus      memory        exits  reason\r\n");
 }
