@@ -113,7 +113,7 @@ $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libpure.a
 # limits than these says so in tests/fuzz/NAME.options, one option a line.
 fuzz-short: $(fuzzers:%=$(BUILD)/fuzz/%)
 	@set -e; for name in $(fuzzers); do echo "== fuzz $$name"; new=$(BUILD)/fuzz/corpus/$$name; \
-	    rm -rf $$new; mkdir -p $$new tests/fuzz/corpus/$$name; \
+	    rm -rf $$new; mkdir -p $$new; \
 	    $(BUILD)/fuzz/$$name -seed=1 -runs=$(FUZZ_RUNS) -max_len=4096 -verbosity=0 -print_final_stats=1 \
 	        -artifact_prefix=$(BUILD)/fuzz/ $$(cat tests/fuzz/$$name.options 2>/dev/null) \
 	        $$new tests/fuzz/corpus/$$name >$$new.log 2>&1 || { cat $$new.log; exit 1; }; \

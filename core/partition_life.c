@@ -60,10 +60,11 @@ static void choose_homes(struct partition *partition)
     for (unsigned i = 0; i < percpu_count; i++)
         loads[i] = load_of(i);
     for (unsigned n = 0; n < partition->vcpu_count; n++) {
-        unsigned best = PERCPU_PROCESSORS_MAX;
+        /* There is one: a set of its own has as many as vCPUs, and pCPU 0 is shared (core/config/check.c). */
+        unsigned best = (unsigned)__builtin_ctzll(allowed);
 
-        for (unsigned i = 0; i < percpu_count; i++)
-            if ((allowed & BIT(i)) != 0 && (best == PERCPU_PROCESSORS_MAX || loads[i] < loads[best]))
+        for (unsigned i = best + 1; i < percpu_count; i++)
+            if ((allowed & BIT(i)) != 0 && loads[i] < loads[best])
                 best = i;
         partition->vcpus[n].home = best;
         loads[best] += cpus->weight;

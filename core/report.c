@@ -120,7 +120,7 @@ void report_snapshot_frame(const struct vcpu_snapshot *s, struct monitor_frame *
 
 /* Of a vCPU, or of several together. */
 struct statistics {
-    uint64_t exits, sampled_exits, sampled_ticks, injected, mmio, first_entry;
+    uint64_t exits, sampled_exits, sampled_ticks, injected, mmio, first_entry, switches;
     struct vtlb_statistics vtlb;
     uint64_t flushes;
     uint64_t by_reason[EXIT_REASON_COUNT];
@@ -142,6 +142,7 @@ static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
     s->mmio += v->mmio;
     if (v->first_entry != 0 && (s->first_entry == 0 || v->first_entry < s->first_entry))
         s->first_entry = v->first_entry;
+    s->switches += v->switches;
     s->vtlb.misses += t->misses;
     s->vtlb.filled += t->filled;
     s->vtlb.no_memory += t->no_memory;
@@ -168,6 +169,7 @@ static bool plain_statistic(const struct statistics *s, unsigned number, struct 
         {"interrupts_injected", s->injected},
         {"mmio_emulated", s->mmio},
         {"first_entry_tsc", s->first_entry},
+        {"switches", s->switches},
         {"vtlb_misses", t->misses},
         {"vtlb_filled", t->filled},
         {"vtlb_no_memory", t->no_memory},

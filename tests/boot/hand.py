@@ -42,9 +42,9 @@ def stats(machine, name):
 def frames(machine):
     """
     {owner: KiB} of the machine's memory. What is free counts as free before it is cleared as well; the largest
-    free piece is no owner.
+    free piece and the sum are no owners.
     """
     rows = re.findall(r"^(\S.*?) +(\d+) KiB", machine.command("memory"), re.MULTILINE)
-    owners = {name: int(kib) for name, kib in rows if name != "largest free"}
-    owners["free"] += owners.pop("dirty")
+    owners = {name: int(kib) for name, kib in rows if name not in ("largest free", "together")}
+    owners["free"] += owners.pop("being cleared")
     return owners

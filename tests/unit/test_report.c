@@ -182,6 +182,7 @@ static void stats(void **state)
         v->sampled_ticks = 100 + 300 * i;
         v->first_entry = 500 - 100 * i;
         v->injected = 5 + i;
+        v->switches = 30 + i;
         v->exits[EXIT_REASON_CPUID] = 7 + i;
         v->vtlb.statistics.flushes[0] = 1;
         v->vtlb.statistics.flushes[VTLB_FLUSH_CAUSES - 1] = 1;
@@ -197,6 +198,8 @@ static void stats(void **state)
     expect_stat("ticks_per_exit 25");
     expect_stat("first_entry_tsc 400");
     expect_stat("interrupts_injected 11");
+    expect_stat("switches 61");
+    expect_stat("vcpu1_switches 31");
     expect_stat("vtlb_flushes 4");
     expect_stat("vtlb_fills_2m 4");
     expect_stat("vtlb_tables 40");

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Debian's stock kernel on two processors of its own."""
+from tests.boot import bare_linux, conf
+from tests.boot.guest_shell import run, wait_ready, warnings
+from tests.boot.test_linux import REASONS
+
+# Two processes that wait for each other at every step: each step is a wake-up, mostly of the other processor.
+PING_PONG = (
+    "mkfifo a b; "
+    "(i=0; while [ $i -lt 500 ]; do echo x; read y; i=$((i+1)); done) <a >b & "
+    "(i=0; while [ $i -lt 500 ]; do read y; echo x; i=$((i+1)); done) >a <b; wait; rm a b"
+)
+
+
+def _rescheduled(machine):
+    """Rescheduling interrupts that each processor has had."""
+    words = run(machine, "grep RES: /proc/interrupts").split()
+    return [int(word) for word in words[words.index("RES:") + 1 :][:2]]
+
+
+def test_two_processors(machine, tmp_path):
+    """
+    Fails when the second processor does not come up, when interrupts between the two are lost or late (stalls, a ping-pong
+    that stands still), or when the log has a warning that the bare kernel's has not.
+    """
+    allowed = bare_linux.warnings(machine, tmp_path)
+    machine.boot(conf.write(tmp_path, linux=conf.shell(cpus="1-2")), "--on", "bochs", "--cpus", 3)
+    wait_ready(machine)
+    assert run(machine, "nproc").strip().splitlines()[-1] == "2"
+    assert run(machine, "cat /sys/devices/system/cpu/online").strip().splitlines()[-1] == "0-1"
+    before = _rescheduled(machine)
+    run(machine, PING_PONG, timeout=300)
+    after = _rescheduled(machine)
+    assert sum(after) - sum(before) > 100, (before, after)
+    log = run(machine, "dmesg -r")
+    assert "stall" not in log
+    assert [line for line in warnings(log) if line not in allowed and line not in REASONS] == []
+    machine.send_line("poweroff -f")
+    machine.monitor()
+    machine.until("list", r"linux +stopped")
