@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Who gets how much of a processor that partitions share, by the guests' own counters."""
+import re
+
 from tests.boot import conf, hand
 
 COUNT = r"COUNT (\d+) (\d+)\r"
@@ -45,6 +47,18 @@ def test_weights(machine, tmp_path):
     booted(machine, tmp_path, 2, heavy=spin("counter", "shared on 1 weight 300"), light=spin("counter", "shared on 1 weight 100"))
     rate = rates(machine, "heavy", "light")
     assert abs(rate["heavy"] / rate["light"] / 3 - 1) < EXACTLY, rate
+    power_off(machine)
+
+
+def test_top(machine, tmp_path):
+    """Fails when `top` gives another share of a processor than the guests' own counters, or not all of it."""
+    booted(machine, tmp_path, 2, heavy=spin("counter", "shared on 1 weight 300"), light=spin("counter", "shared on 1 weight 100"))
+    rate = rates(machine, "heavy", "light")
+    table = machine.command("top once")
+    share = {name: float(re.search(rf"^ *1 {name} .*?([\d.]+)%", table, re.MULTILINE).group(1)) for name in rate}
+    for name in rate:
+        counted = 100 * rate[name] / sum(rate.values())
+        assert abs(share[name] / counted - 1) < EXACTLY, (name, share, rate)
     power_off(machine)
 
 

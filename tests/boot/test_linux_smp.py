@@ -4,11 +4,13 @@ from tests.boot import bare_linux, conf
 from tests.boot.guest_shell import run, wait_ready, warnings
 from tests.boot.test_linux import REASONS
 
-# Two processes that wait for each other at every step: each step is a wake-up, mostly of the other processor.
+# Two processes, each on its own processor, that wait for each other at every step: a step is two wake-ups of the other one.
 PING_PONG = (
     "mkfifo a b; "
-    "(i=0; while [ $i -lt 500 ]; do echo x; read y; i=$((i+1)); done) <a >b & "
-    "(i=0; while [ $i -lt 500 ]; do read y; echo x; i=$((i+1)); done) >a <b; wait; rm a b"
+    "(taskset -p 1 $(sh -c 'echo $PPID') >/dev/null; i=0; "
+    "while [ $i -lt 500 ]; do echo x; read y; i=$((i+1)); done) <a >b & "
+    "(taskset -p 2 $(sh -c 'echo $PPID') >/dev/null; i=0; "
+    "while [ $i -lt 500 ]; do read y; echo x; i=$((i+1)); done) >a <b; wait; rm a b"
 )
 
 

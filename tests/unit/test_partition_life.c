@@ -282,6 +282,17 @@ static void test_stop(void **state)
     park_one_by_one(PARTITION_RUNNING, PARTITION_STOPPED);
 }
 
+/* Whoever wants it stopped does not want it to begin anew: the guest's own reset ends in the stop. */
+static void test_stop_of_resetting(void **state)
+{
+    (void)state;
+    start_and_run();
+    partition_request(partition, PARTITION_REQUEST_RESET);
+    assert_int_equal(partition_stop(partition, 5), 0);
+    park_one_by_one(PARTITION_RUNNING, PARTITION_STOPPED);
+    assert_int_equal(partition_step(partition), UINT64_MAX);
+}
+
 /* ---- Restarts ------------------------------------------------------------------------------------------ */
 
 static void live_and_die(uint64_t ticks)
@@ -344,6 +355,34 @@ static void test_pause(void **state)
     park_one_by_one(PARTITION_RUNNING, PARTITION_PAUSED);
     assert_int_equal(partition_stop(partition, 9), 0);
     assert_int_equal(partition->state, PARTITION_STOPPED);
+}
+
+/* What the guest does until it stands still is not forgotten. */
+static void test_power_off_while_pausing(void **state)
+{
+    (void)state;
+    start_and_run();
+    assert_int_equal(partition_pause(partition), 0);
+    partition_request(partition, PARTITION_REQUEST_STOP);
+    park_one_by_one(PARTITION_RUNNING, PARTITION_STOPPED);
+}
+
+/* Bad memory ends a partition that stands still as well, and one that is about to begin anew. */
+static void test_machine_check_at_rest(void **state)
+{
+    hpa_t inside = partition->regions[0].hpa;
+
+    (void)state;
+    start_and_run();
+    assert_int_equal(partition_pause(partition), 0);
+    park_one_by_one(PARTITION_RUNNING, PARTITION_PAUSED);
+    assert_true(partition_take_machine_check(inside));
+    partition_step(partition);
+    assert_int_equal(partition->state, PARTITION_CRASHED);
+    start_and_run();
+    partition_request(partition, PARTITION_REQUEST_RESET);
+    assert_true(partition_take_machine_check(inside));
+    park_one_by_one(PARTITION_RUNNING, PARTITION_CRASHED);
 }
 
 /* ---- Destruction --------------------------------------------------------------------------------------- */
@@ -417,8 +456,11 @@ int main(void)
         cmocka_unit_test_setup(test_crash, two_vcpus),
         cmocka_unit_test_setup(test_machine_check, two_vcpus),
         cmocka_unit_test_setup(test_stop, two_vcpus),
+        cmocka_unit_test_setup(test_stop_of_resetting, two_vcpus),
         cmocka_unit_test_setup(test_restart_delay, two_vcpus),
         cmocka_unit_test_setup(test_pause, two_vcpus),
+        cmocka_unit_test_setup(test_power_off_while_pausing, two_vcpus),
+        cmocka_unit_test_setup(test_machine_check_at_rest, two_vcpus),
         cmocka_unit_test_setup(test_destroy, two_vcpus),
         cmocka_unit_test_setup(test_startup_message, two_vcpus),
         cmocka_unit_test_setup(test_init_of_first, two_vcpus),
