@@ -6,7 +6,7 @@
  */
 #include "lib/types.h"
 
-#define MONITOR_SAMPLE_VCPUS 512 /* 16 partitions of 32 */
+#define MONITOR_SAMPLE_VCPUS 64 /* more are not shown */
 #define MONITOR_SAMPLE_CPUS  64
 #define MONITOR_SAMPLE_NAME  13 /* with its terminator; longer names are cut */
 

@@ -12,6 +12,7 @@
 #include "lib/panic.h"
 #include "lib/printf.h"
 #include "lib/string.h"
+#include "mm/physmap.h"
 
 /* ---- Partitions ---------------------------------------------------------------------------------------- */
 
@@ -143,6 +144,8 @@ static enum monitor_result resume(struct partition *partition, bool again, struc
     return partition_resume(partition) == 0 ? MONITOR_DONE : fail(error, "it is not paused");
 }
 
+static void free_slot(unsigned slot);
+
 static enum monitor_result destroy(struct partition *partition, bool again, struct monitor_error *error)
 {
     unsigned number = partition->number;
@@ -151,7 +154,7 @@ static enum monitor_result destroy(struct partition *partition, bool again, stru
     if (partition_destroy(partition) != 0)
         return fail(error, "it is not stopped");
     console_remove_partition(&operator.console, number);
-    config_remove(operator.config, number);
+    free_slot(number);
     return MONITOR_DONE;
 }
 
@@ -178,8 +181,35 @@ static enum monitor_result op_act(void *context, enum monitor_action action, uns
 
 /* ---- Creation ------------------------------------------------------------------------------------------ */
 
-/* The text that a partition was created of, by its slot: its configuration points into it. */
-static char sections[CONFIG_PARTITIONS_MAX][MONITOR_SECTION_MAX];
+/* The text that a partition was created of, by its slot, a frame each: its configuration points into it. */
+static char *sections[CONFIG_PARTITIONS_MAX];
+_Static_assert(MONITOR_SECTION_MAX <= PAGE_SIZE, "a section fits into a frame");
+
+static bool keep_section(unsigned slot, const char *text, size_t length)
+{
+    hpa_t frame;
+
+    if (frame_allocate(operator.frames, FRAME_OWNER_UMBRA, 1, PAGE_SHIFT, FRAME_ANYWHERE, &frame) != 0)
+        return false;
+    sections[slot] = physmap_pointer(frame);
+    memcpy(sections[slot], text, length);
+    return true;
+}
+
+/* Frees the slot of a partition that is gone, or never came to be. */
+static void drop_section(unsigned slot)
+{
+    if (sections[slot] != NULL)
+        invariant(frame_release(operator.frames, physmap_address(sections[slot]), PAGE_SIZE,
+                                FRAME_OWNER_UMBRA) == 0);
+    sections[slot] = NULL;
+}
+
+static void free_slot(unsigned slot)
+{
+    config_remove(operator.config, slot);
+    drop_section(slot);
+}
 
 static void complain(struct config_reporter *reporter, struct config_place place, const char *message)
 {
@@ -202,20 +232,24 @@ static unsigned parse(const char *text, size_t length)
     struct config_reporter reporter = {.error = complain};
     unsigned slot = first_free_slot(), index;
 
-    if (slot < CONFIG_PARTITIONS_MAX)
-        memcpy(sections[slot], text, length);
-    else
-        slot = 0; /* the parser says that there is no room */
-    if (config_parse_section(operator.config, SLICE(""), sections[slot], length, core_policy_keys, &reporter,
-                             &index) != 0)
+    if (slot < CONFIG_PARTITIONS_MAX && !keep_section(slot, text, length)) {
+        monitor_complain(&operator.monitor, 1, 1, "no memory for the text");
         return CONFIG_PARTITIONS_MAX;
+    }
+    /* If there is no slot the parser says so. */
+    if (config_parse_section(operator.config, SLICE(""), slot < CONFIG_PARTITIONS_MAX ? sections[slot] : text,
+                             length, core_policy_keys, &reporter, &index) != 0) {
+        if (slot < CONFIG_PARTITIONS_MAX)
+            drop_section(slot);
+        return CONFIG_PARTITIONS_MAX;
+    }
     invariant(index == slot);
     uint64_t available = PAGE_SIZE * (frame_total(operator.frames, FRAME_OWNER_FREE) +
                                       frame_total(operator.frames, FRAME_OWNER_DIRTY));
     if (config_check_partition(operator.config, slot, partition_machine()->files, available, percpu_count,
                                &reporter) == 0)
         return slot;
-    config_remove(operator.config, slot);
+    free_slot(slot);
     return CONFIG_PARTITIONS_MAX;
 }
 
@@ -245,7 +279,7 @@ static enum monitor_result op_create(void *context, const char *text, size_t len
         const struct partition *tenant = find_tenant(operator.config->partitions[slot].cpus.set);
 
         if (tenant != NULL) {
-            config_remove(operator.config, slot);
+            free_slot(slot);
             return fail(error, "%.*s runs on a processor that would be its alone",
                         SLICE_ARGUMENTS(tenant->config->name));
         }
@@ -261,7 +295,7 @@ static enum monitor_result op_create(void *context, const char *text, size_t len
     if (result != 0) {
         fail(error, "%s", partition_at(slot)->reason);
         invariant(partition_destroy(partition_at(slot)) == 0); /* it is refused, so it can go */
-        config_remove(operator.config, slot);
+        free_slot(slot);
         return MONITOR_FAILED;
     }
     operator_add_console(partition_at(slot));
@@ -427,6 +461,9 @@ static void op_sample(void *context, struct monitor_sample *sample)
 
         for (unsigned n = 0; partition != NULL && is_placed(partition) && n < partition->vcpu_count; n++) {
             const struct partition_vcpu *v = &partition->vcpus[n];
+
+            if (sample->vcpu_count == MONITOR_SAMPLE_VCPUS)
+                return;
             struct monitor_sample_vcpu *row = &sample->vcpus[sample->vcpu_count++];
 
             row->partition = (uint16_t)i;

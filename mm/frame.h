@@ -16,7 +16,7 @@
  */
 #include "lib/types.h"
 
-#define FRAME_SHARED_MAX 64 /* regions that partitions share, of the machine */
+#define FRAME_SHARED_MAX 32 /* regions that partitions share, of the machine */
 
 /* Owners. A shared region's is FRAME_OWNER_SHARED + its number, a partition's FRAME_OWNER_PARTITION + its
  * number. */

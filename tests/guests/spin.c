@@ -2,11 +2,17 @@
 /*
  * Load for a processor, and a witness of how much of it one gets. A word of the command line chooses:
  *
- *     counter    counts for ever; a byte on the serial line has it say COUNT ticks loops: the TSC, and the
- * turns of its loop cli        counts for ever with interrupts off, and never says anything after SPIN tick
- * a timer every 10 ms; a byte has it say TICKS number greatest: how many came, and the greatest delay of one
- * in ticks of the TSC, since the last byte halt       halts, and a byte has it say AWAKE and halt again watch
- * counts, and a byte has it say WATCH ticks loops good: whether all its memory is as it was made
+ * - `counter` counts for ever; a byte on the serial line has it say COUNT ticks loops: the TSC, and the turns
+ * of its loop.
+ *
+ * - `cli` counts for ever with interrupts off, and never says anything after SPIN.
+ *
+ * - `tick` has a timer every 10 ms; a byte has it say TICKS number greatest: how many came, and the greatest
+ * delay of one in ticks of the TSC, since the last byte.
+ *
+ * - `halt` halts, and a byte has it say AWAKE and halt again.
+ *
+ * - `watch` counts, and a byte has it say WATCH ticks loops good: whether all its memory is as it was made.
  *
  * Each says SPIN word first. The loop is the same number of instructions each turn, and touches no port but
  * once in a hundred thousand turns.
