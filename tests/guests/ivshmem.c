@@ -52,7 +52,7 @@
 
 #define VECTOR_BELL         0x51 /* vector 0 of the function; vector n: n more */
 #define VECTOR_LIMIT        0x61
-#define LIMIT               2000000000U /* ticks of the TSC, or of the local APIC's timer: for ever */
+#define LIMIT               500000000U /* ticks of the TSC, or of the local APIC's timer: for ever */
 #define ROUNDS              50
 #define INCREMENTS          10000
 
