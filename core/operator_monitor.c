@@ -16,21 +16,13 @@
 
 /* ---- Partitions ---------------------------------------------------------------------------------------- */
 
-static bool all_wait(const struct partition *partition)
-{
-    for (unsigned i = 0; i < partition->vcpu_count; i++)
-        if (partition->vcpus[i].wait == VCPU_WAIT_NOT)
-            return false;
-    return true;
-}
-
 static enum monitor_state state_of(const struct partition *partition)
 {
     switch (partition->state) {
     case PARTITION_RUNNING:
         if (partition->stopping || partition->parking)
             return MONITOR_STOPPING;
-        return all_wait(partition) ? MONITOR_HALTED : MONITOR_RUNNING;
+        return partition_is_waiting(partition) ? MONITOR_HALTED : MONITOR_RUNNING;
     case PARTITION_STARTING:
         return MONITOR_STARTING;
     case PARTITION_PAUSED:
@@ -42,12 +34,6 @@ static enum monitor_state state_of(const struct partition *partition)
     default:
         return MONITOR_STOPPED;
     }
-}
-
-/* Whether its vCPUs have homes. */
-static bool is_placed(const struct partition *partition)
-{
-    return partition->state == PARTITION_RUNNING || partition->state == PARTITION_PAUSED;
 }
 
 static bool op_partition(void *context, unsigned number, struct monitor_partition *row)
@@ -70,7 +56,7 @@ static bool op_partition(void *context, unsigned number, struct monitor_partitio
     };
     for (unsigned i = 0; partition->vcpus != NULL && i < partition->vcpu_count; i++) {
         row->exits += partition->vcpus[i].trace.count;
-        if (is_placed(partition))
+        if (partition_is_placed(partition))
             row->cpus |= BIT(partition->vcpus[i].home);
     }
     return true;
@@ -144,7 +130,35 @@ static enum monitor_result resume(struct partition *partition, bool again, struc
     return partition_resume(partition) == 0 ? MONITOR_DONE : fail(error, "it is not paused");
 }
 
-static void free_slot(unsigned slot);
+/* The text that a partition was created of, by its slot, a frame each: its configuration points into it. */
+static char *sections[CONFIG_PARTITIONS_MAX];
+_Static_assert(MONITOR_SECTION_MAX <= PAGE_SIZE, "a section fits into a frame");
+
+static bool keep_section(unsigned slot, const char *text, size_t length)
+{
+    hpa_t frame;
+
+    if (frame_allocate(operator.frames, FRAME_OWNER_UMBRA, 1, PAGE_SHIFT, FRAME_ANYWHERE, &frame) != 0)
+        return false;
+    sections[slot] = physmap_pointer(frame);
+    memcpy(sections[slot], text, length);
+    return true;
+}
+
+static void drop_section(unsigned slot)
+{
+    if (sections[slot] != NULL)
+        invariant(frame_release(operator.frames, physmap_address(sections[slot]), PAGE_SIZE,
+                                FRAME_OWNER_UMBRA) == 0);
+    sections[slot] = NULL;
+}
+
+/* Frees the slot of a partition that is gone, or never came to be. */
+static void free_slot(unsigned slot)
+{
+    config_remove(operator.config, slot);
+    drop_section(slot);
+}
 
 static enum monitor_result destroy(struct partition *partition, bool again, struct monitor_error *error)
 {
@@ -180,36 +194,6 @@ static enum monitor_result op_act(void *context, enum monitor_action action, uns
 }
 
 /* ---- Creation ------------------------------------------------------------------------------------------ */
-
-/* The text that a partition was created of, by its slot, a frame each: its configuration points into it. */
-static char *sections[CONFIG_PARTITIONS_MAX];
-_Static_assert(MONITOR_SECTION_MAX <= PAGE_SIZE, "a section fits into a frame");
-
-static bool keep_section(unsigned slot, const char *text, size_t length)
-{
-    hpa_t frame;
-
-    if (frame_allocate(operator.frames, FRAME_OWNER_UMBRA, 1, PAGE_SHIFT, FRAME_ANYWHERE, &frame) != 0)
-        return false;
-    sections[slot] = physmap_pointer(frame);
-    memcpy(sections[slot], text, length);
-    return true;
-}
-
-/* Frees the slot of a partition that is gone, or never came to be. */
-static void drop_section(unsigned slot)
-{
-    if (sections[slot] != NULL)
-        invariant(frame_release(operator.frames, physmap_address(sections[slot]), PAGE_SIZE,
-                                FRAME_OWNER_UMBRA) == 0);
-    sections[slot] = NULL;
-}
-
-static void free_slot(unsigned slot)
-{
-    config_remove(operator.config, slot);
-    drop_section(slot);
-}
 
 static void complain(struct config_reporter *reporter, struct config_place place, const char *message)
 {
@@ -259,7 +243,8 @@ static const struct partition *find_tenant(uint64_t processors)
     for (unsigned i = 0; i < partition_slots(); i++) {
         const struct partition *partition = partition_at(i);
 
-        for (unsigned n = 0; partition != NULL && is_placed(partition) && n < partition->vcpu_count; n++)
+        for (unsigned n = 0; partition != NULL && partition_is_placed(partition) && n < partition->vcpu_count;
+             n++)
             if (processors & BIT(partition->vcpus[n].home))
                 return partition;
     }
@@ -352,8 +337,6 @@ static enum monitor_result op_snapshot(void *context, unsigned number, unsigned 
     }
     if (__atomic_load_n(&snapshot->valid, __ATOMIC_ACQUIRE))
         return MONITOR_DONE;
-    if (partition->state != PARTITION_RUNNING)
-        asked = false;
     return partition->state == PARTITION_RUNNING ? MONITOR_AGAIN : fail(error, "it has not run yet");
 }
 
@@ -459,7 +442,8 @@ static void op_sample(void *context, struct monitor_sample *sample)
     for (unsigned i = 0; i < partition_slots(); i++) {
         const struct partition *partition = partition_at(i);
 
-        for (unsigned n = 0; partition != NULL && is_placed(partition) && n < partition->vcpu_count; n++) {
+        for (unsigned n = 0; partition != NULL && partition_is_placed(partition) && n < partition->vcpu_count;
+             n++) {
             const struct partition_vcpu *v = &partition->vcpus[n];
 
             if (sample->vcpu_count == MONITOR_SAMPLE_VCPUS)
@@ -533,7 +517,8 @@ static void describe_service(unsigned number, char *text, size_t size)
         const struct partition *partition = partition_at(i);
         bool serves = false;
 
-        for (unsigned n = 0; partition != NULL && is_placed(partition) && n < partition->vcpu_count; n++)
+        for (unsigned n = 0; partition != NULL && partition_is_placed(partition) && n < partition->vcpu_count;
+             n++)
             serves |= partition->vcpus[n].home == number;
         if (serves && length < size)
             length += (size_t)format_text(text + length, size - length, "%s%.*s", length == 0 ? "" : ", ",

@@ -99,10 +99,7 @@ const char *partition_state_name(const struct partition *partition)
         return names[partition->state];
     if (partition->stopping)
         return "stopping";
-    for (unsigned i = 0; i < partition->vcpu_count; i++)
-        if (partition->vcpus[i].wait == VCPU_WAIT_NOT)
-            return names[PARTITION_RUNNING];
-    return "halted";
+    return partition_is_waiting(partition) ? "halted" : names[PARTITION_RUNNING];
 }
 
 /* ---- Time ---------------------------------------------------------------------------------------------- */
@@ -245,7 +242,7 @@ void partition_vcpu_take_init(struct partition_vcpu *vcpu)
         return;
     }
     vcpu_load(&vcpu->vcpu);
-    lapic_reset_by_init(&vcpu->partition->platform.lapics[vcpu->number]);
+    lapic_reset_by_init(partition_vcpu_lapic(vcpu));
     hypercall_reset(&vcpu->hypercall);
     vcpu_start(&vcpu->vcpu, &start);
     vcpu->wait = VCPU_WAIT_SIPI;

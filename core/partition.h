@@ -275,5 +275,26 @@ void partition_vcpu_apply_tsc(struct partition_vcpu *vcpu);
 void partition_vcpu_take_init(struct partition_vcpu *vcpu);
 void partition_vcpu_take_startup(struct partition_vcpu *vcpu, uint8_t vector);
 
+/* Whether its vCPUs have homes. */
+static inline bool partition_is_placed(const struct partition *partition)
+{
+    return partition->state == PARTITION_RUNNING || partition->state == PARTITION_PAUSED;
+}
+
+/* Whether each of its vCPUs waits for something. */
+static inline bool partition_is_waiting(const struct partition *partition)
+{
+    for (unsigned i = 0; i < partition->vcpu_count; i++)
+        if (partition->vcpus[i].wait == VCPU_WAIT_NOT)
+            return false;
+    return true;
+}
+
+/* The vCPU's local APIC. Its registers are its home's. */
+static inline struct lapic *partition_vcpu_lapic(const struct partition_vcpu *vcpu)
+{
+    return &vcpu->partition->platform.lapics[vcpu->number];
+}
+
 /* The name of a state, e.g. "running". */
 const char *partition_state_name(const struct partition *partition);

@@ -40,8 +40,7 @@ static uint64_t load_of(unsigned processor)
 
     for (unsigned i = 0; i < partition_slots(); i++) {
         const struct partition *other = partition_at(i);
-        bool placed =
-            other != NULL && (other->state == PARTITION_RUNNING || other->state == PARTITION_PAUSED);
+        bool placed = other != NULL && partition_is_placed(other);
 
         for (unsigned n = 0; placed && n < other->vcpu_count; n++)
             if (other->vcpus[n].home == processor)
@@ -159,16 +158,12 @@ static void go_on_starting(struct partition *partition)
 
 int partition_stop(struct partition *partition, unsigned timeout)
 {
-    if (partition->state == PARTITION_STARTING) {
-        partition->state = PARTITION_STOPPED;
-        return 0;
-    }
-    if (partition->state == PARTITION_STOPPED && partition->restart_at != 0) {
+    bool awaits_restart = partition->state == PARTITION_STOPPED && partition->restart_at != 0;
+
+    /* Its vCPUs are parked: it cannot hear the button. */
+    if (partition->state == PARTITION_STARTING || partition->state == PARTITION_PAUSED || awaits_restart) {
         partition->restart_at = 0;
-        return 0;
-    }
-    if (partition->state == PARTITION_PAUSED) {
-        partition->state = PARTITION_STOPPED; /* it cannot hear the button, and its vCPUs are parked */
+        partition->state = PARTITION_STOPPED;
         return 0;
     }
     if (partition->state != PARTITION_RUNNING)
@@ -203,13 +198,9 @@ int partition_pause(struct partition *partition)
 /* The partition's clock goes on from where it stopped. */
 int partition_resume(struct partition *partition)
 {
-    uint64_t paused;
-
     if (partition->state != PARTITION_PAUSED)
         return -EINVAL;
-    paused = cpu_rdtsc() - partition->paused_at;
-    partition->tsc_offset -= paused;
-    partition->stop_deadline += paused;
+    partition->tsc_offset -= cpu_rdtsc() - partition->paused_at;
     unpark(partition);
     return 0;
 }
@@ -228,8 +219,8 @@ static void schedule_restart(struct partition *partition)
 /* Whether a partition lives, or will again without anybody's doing. */
 static bool is_alive(const struct partition *partition)
 {
-    return partition->state == PARTITION_RUNNING || partition->state == PARTITION_PAUSED ||
-           partition->state == PARTITION_STARTING || partition->restart_at != 0;
+    return partition_is_placed(partition) || partition->state == PARTITION_STARTING ||
+           partition->restart_at != 0;
 }
 
 /* A guest that stopped by itself: what its configuration wants then. */

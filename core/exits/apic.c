@@ -21,11 +21,6 @@ enum access_type {
     ACCESS_PHYSICAL = 15,          /* the same for an instruction */
 };
 
-static struct lapic *lapic_of(struct partition_vcpu *v)
-{
-    return &v->partition->platform.lapics[v->number];
-}
-
 void exit_apic_mode_changed(struct partition_vcpu *v)
 {
     static const enum apicv_mode modes[] = {
@@ -35,7 +30,7 @@ void exit_apic_mode_changed(struct partition_vcpu *v)
         [LAPIC_MODE_X2APIC] = APICV_X2APIC,
     };
     const struct apicv *apicv = &v->partition->apicv;
-    const struct lapic *lapic = lapic_of(v);
+    const struct lapic *lapic = partition_vcpu_lapic(v);
     const enum apicv_mode mode = modes[lapic_mode(lapic)];
     const struct translation page = {
         .address = apicv->access_page.value,
@@ -56,7 +51,8 @@ void exit_apic_access(struct partition_vcpu *v)
 {
     const uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
     const unsigned type = QUALIFICATION_TYPE(qualification);
-    const gpa_t gpa = GPA(align_down(lapic_of(v)->base, PAGE_SIZE) | QUALIFICATION_OFFSET(qualification));
+    const gpa_t gpa =
+        GPA(align_down(partition_vcpu_lapic(v)->base, PAGE_SIZE) | QUALIFICATION_OFFSET(qualification));
 
     if (v->vcpu.injection != 0 || type == ACCESS_DELIVERY || type == ACCESS_PHYSICAL_DELIVERY)
         partition_crash(v, "event delivery through its local APIC at %#lx", gpa.value);
@@ -73,11 +69,12 @@ void exit_apic_write(struct partition_vcpu *v)
 {
     v->deadline_changed = true;
     vcpu_events_changed(&v->vcpu);
-    lapic_write_virtualized(lapic_of(v), QUALIFICATION_OFFSET(vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION)));
+    lapic_write_virtualized(partition_vcpu_lapic(v),
+                            QUALIFICATION_OFFSET(vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION)));
 }
 
 /* After an EOI of a vector that the EOI-exit bitmap names. */
 void exit_virtualized_eoi(struct partition_vcpu *v)
 {
-    lapic_eoi_virtualized(lapic_of(v), (uint8_t)vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+    lapic_eoi_virtualized(partition_vcpu_lapic(v), (uint8_t)vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
 }

@@ -17,11 +17,6 @@
 typedef bool msr_access(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
                         uint64_t *value);
 
-static struct lapic *lapic_of(struct partition_vcpu *v)
-{
-    return &v->partition->platform.lapics[v->number];
-}
-
 static bool write_ignored(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
                           uint64_t *value)
 {
@@ -66,7 +61,7 @@ static bool read_deadline(struct partition_vcpu *v, uint32_t msr, const struct m
                           uint64_t *value)
 {
     (void)row;
-    if (lapic_msr_read(lapic_of(v), msr, value) != 0)
+    if (lapic_msr_read(partition_vcpu_lapic(v), msr, value) != 0)
         return false;
     if (*value != 0)
         *value += v->msrs.tsc_adjust;
@@ -90,7 +85,7 @@ static bool write_deadline(struct partition_vcpu *v, uint32_t msr, const struct 
         deadline = 0;
     else if (*value > guest_now)
         deadline = now + min_u64(*value - guest_now, VDEV_NEVER - now);
-    return lapic_msr_write(lapic_of(v), msr, deadline) == 0;
+    return lapic_msr_write(partition_vcpu_lapic(v), msr, deadline) == 0;
 }
 
 /* The guest's TSC moves by the change of IA32_TSC_ADJUST; an armed deadline stays what it is on it. */
@@ -133,7 +128,7 @@ static bool read_lapic(struct partition_vcpu *v, uint32_t msr, const struct msr_
                        uint64_t *value)
 {
     (void)row;
-    return lapic_msr_read(lapic_of(v), msr, value) == 0;
+    return lapic_msr_read(partition_vcpu_lapic(v), msr, value) == 0;
 }
 
 static bool write_lapic(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
@@ -142,7 +137,7 @@ static bool write_lapic(struct partition_vcpu *v, uint32_t msr, const struct msr
     (void)row;
     v->deadline_changed = true;
     vcpu_events_changed(&v->vcpu);
-    return lapic_msr_write(lapic_of(v), msr, *value) == 0;
+    return lapic_msr_write(partition_vcpu_lapic(v), msr, *value) == 0;
 }
 
 static bool write_apic_base(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
