@@ -295,7 +295,7 @@ static const struct panic_processors panic_processors = {
 /* ---- Processors
  * ------------------------------------------------------------------------------------------------- */
 
-static struct run_hooks hooks = {.housekeeping = operator_step, .power_off = operator_power_off};
+static const struct run_hooks hooks = {.housekeeping = operator_step, .power_off = operator_power_off};
 static struct vmx_capabilities capabilities;
 
 static void start_vmx(void)
@@ -411,7 +411,6 @@ static void run(void)
     clock_at_start = cmos_clock_read();
     tsc_at_clock = cpu_rdtsc();
     start_interrupts();
-    hooks.polled_input = serial_is_polled();
     start_vmx();
     start_processors();
     build_partitions();

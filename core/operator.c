@@ -13,8 +13,9 @@
 
 #define MONITOR_RING_SIZE KIB(16)
 #define LOG_SIZE          KIB(64)
-#define SCRUB_FRAMES      64  /* that one step clears of the memory that partitions gave back */
-#define HOUSEKEEPING_HZ   100 /* so often the housekeeper looks around though nobody has called it */
+#define SCRUB_FRAMES      64 /* that one step clears of the memory that partitions gave back */
+#define HOUSEKEEPING_HZ                                                                                      \
+    100 /* so often the housekeeper looks around uncalled: at a UART without interrupt, too */
 
 struct operator operator;
 

@@ -85,7 +85,7 @@ struct account {
 
 PERCPU static struct account account;
 
-/* From now on `vcpu` has its turn, or with NULL the processor sleeps; `now` 0: neither. */
+/* From `now` on `vcpu` has its turn, or with NULL the processor sleeps. */
 static void account_enter(const struct partition_vcpu *vcpu, uint64_t now)
 {
     struct account *a = this_cpu_pointer(account);
@@ -421,10 +421,8 @@ void run_forever(const struct run_hooks *hooks, uint64_t tsc_hz)
          * Whoever is alone has no slice, but comes here once in a while nevertheless: the monitor wants its
          * turn, and Bochs does not let every interrupt through to a guest (docs/notes/bochs.md).
          */
-        if (v != NULL || hooks->polled_input)
-            until = min_u64(until, now + quantum);
         if (v != NULL)
-            run_slice(v, until);
+            run_slice(v, min_u64(until, now + quantum));
         else if (errand > now)
             idle(min_u64(until, errand));
         /*

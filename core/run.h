@@ -21,8 +21,6 @@ struct run_hooks {
     uint64_t (*housekeeping)(void);
     /* Ends the machine's work for good: powers it off or resets it. */
     __noreturn void (*power_off)(void);
-    /* No interrupt tells of typed input: sleep no longer than a quantum at a time. */
-    bool polled_input;
 };
 
 /* The loop of this processor. `tsc_hz`: ticks of the host's TSC a second. Does not return. */

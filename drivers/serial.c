@@ -180,11 +180,6 @@ void serial_enable_interrupts(void)
     write_register(REGISTER_INTERRUPT_ENABLE, INTERRUPT_RECEIVED | INTERRUPT_TRANSMITTER);
 }
 
-bool serial_is_polled(void)
-{
-    return serial.port != 0 && !serial.by_interrupt;
-}
-
 uint64_t serial_waited(void)
 {
     return serial.waited;

@@ -19,9 +19,6 @@ bool serial_init(uint16_t port, uint32_t baud);
 /* The ISA interrupt of the UART in use, or -1 if its port is not one of COM1 to COM4. */
 int serial_irq(void);
 
-/* Whether input has to be fetched with serial_poll. */
-bool serial_is_polled(void);
-
 /* From now on bytes go out by interrupt; the caller has routed the UART's line to serial_interrupt. */
 void serial_enable_interrupts(void);
 

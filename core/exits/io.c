@@ -139,21 +139,12 @@ static void string_io(struct partition_vcpu *v, uint64_t qualification)
     vcpu_skip_instruction(vcpu);
 }
 
-void exit_io(struct partition_vcpu *v)
+/* IN or OUT of one register. */
+static void port_io(struct partition_vcpu *v, uint64_t qualification)
 {
-    uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
     unsigned size = QUALIFICATION_SIZE(qualification);
     uint64_t *rax = &v->vcpu.registers[VCPU_RAX];
 
-    bool moves = (qualification & QUALIFICATION_IN) == 0 ||
-                 platform_read_moves_deadline(QUALIFICATION_PORT(qualification));
-
-    if (unlikely((qualification & QUALIFICATION_STRING) != 0)) {
-        string_io(v, qualification);
-        if (moves)
-            partition_vcpu_touch_devices(v);
-        return;
-    }
     if (qualification & QUALIFICATION_IN) {
         uint64_t value = platform_port_read(&v->partition->platform, QUALIFICATION_PORT(qualification), size);
         uint64_t mask = size_mask(size);
@@ -163,8 +154,21 @@ void exit_io(struct partition_vcpu *v)
         platform_port_write(&v->partition->platform, QUALIFICATION_PORT(qualification), size,
                             (uint32_t)(*rax & size_mask(size)));
     }
-    if (moves)
-        partition_vcpu_touch_devices(v);
     check_breakpoints(v, QUALIFICATION_PORT(qualification), size);
     vcpu_skip_instruction(&v->vcpu);
+}
+
+void exit_io(struct partition_vcpu *v)
+{
+    uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
+    bool moves = (qualification & QUALIFICATION_IN) == 0 ||
+                 platform_read_moves_deadline(QUALIFICATION_PORT(qualification));
+
+    if (unlikely((qualification & QUALIFICATION_STRING) != 0))
+        string_io(v, qualification);
+    else
+        port_io(v, qualification);
+    /* After the access: whoever keeps the board's time looks at what it has made of it. */
+    if (moves)
+        partition_vcpu_touch_devices(v);
 }
