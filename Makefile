@@ -54,8 +54,8 @@ $(BUILD)/fuzz/pure/core/vdev/acpi.o: $(BUILD)/gen/core/vdev/dsdt.inc
 pure := $(filter-out lib/string.c,$(wildcard lib/*.c)) $(wildcard core/config/*.c core/vdev/*.c core/loader/*.c) \
         $(filter-out mm/address_space.c,$(wildcard mm/*.c)) \
         $(wildcard vmx/policy_*.c vmx/apicv.c vmx/events.c vmx/controls.c vmx/fields.c vmx/reasons.c arch/x86/decode.c arch/x86/paging_*.c arch/x86/mtrr.c arch/x86/machine_check.c drivers/acpi_tables.c boot/multiboot2.c \
-                   core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/report.c core/policy_keys.c \
-                   vmx/vcpu.c vmx/barriers.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
+                   core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/report.c core/policy_keys.c core/task_switch.c \
+                   vmx/vcpu.c vmx/barriers.c core/paging.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
 HFLAGS    := $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 host_objs := $(patsubst %.c,$(BUILD)/host/%.o,$(pure))
 units     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
@@ -143,7 +143,7 @@ run: setup
 # Both compilers, layout, static analysis, floors, unit tests, a short fuzz.
 c_sources := $(foreach room,$(rooms),$(wildcard $(room)/*.c)) $(wildcard tools/check/*.c)
 c_files   := $(c_sources) $(foreach room,$(rooms),$(wildcard $(room)/*.h)) \
-             $(wildcard tests/unit/*.[ch] tests/fuzz/*.c tests/guests/*.[ch] tests/guests/lib/*.[ch])
+             $(wildcard tests/unit/*.[ch] tests/fuzz/*.c tests/guests/*.[ch] tests/guests/lib/*.[ch] tests/guests/matrix/*.[ch])
 
 check: all clang format floors analysis unit fuzz-short
 
@@ -164,10 +164,16 @@ test: setup
 	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch check
 	/usr/bin/python3 -m pytest -n 2
 
-# Hours: the tests that are marked so, and a hundred times the fuzzing.
+# Changes of the virtual TLB's code that no unit test notices; MUTANTS="--sample 50 --seed 1" limits it.
+mutants:
+	tools/mutants.py --build $(BUILD) $(MUTANTS)
+
+# Hours: the tests that are marked so, a hundred times the fuzzing and the model's operations, all mutants.
 soak: setup
-	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch
+	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch $(BUILD)/unit/test_vtlb_model
 	@$(MAKE) --no-print-directory fuzz-short FUZZ_RUNS=20000000
+	VTLB_MODEL_OPERATIONS=1000000000 $(BUILD)/unit/test_vtlb_model
+	@$(MAKE) --no-print-directory mutants
 	/usr/bin/python3 -m pytest -n 2 -m soak
 
 # Exits and boots, counted in Bochs; words in PARTS limit it (tools/bench.py --help).
@@ -178,5 +184,5 @@ bench: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all unit clean setup fetch run check clang format floors analysis test soak bench
+.PHONY: all unit clean setup fetch run check clang format floors analysis test soak mutants bench
 .SECONDARY:

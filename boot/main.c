@@ -4,6 +4,7 @@
  * others what it has to know.
  */
 #include "arch/x86/cpu.h"
+#include "arch/x86/cpuid.h"
 #include "arch/x86/descriptor.h"
 #include "arch/x86/machine_check.h"
 #include "arch/x86/mtrr.h"
@@ -166,6 +167,11 @@ static uint8_t host_memory_type(void *data, hpa_t address, uint8_t *page_shift)
     return type;
 }
 
+static bool has_gigabyte_pages(void)
+{
+    return (cpu_cpuid(0x80000001, 0).edx & CPUID_EXT1_EDX_PAGE_1G) != 0;
+}
+
 /*
  * The TSC's rate: what CPUID says, if a measurement agrees (emulators repeat what the real processor would
  * say), else what was measured.
@@ -309,6 +315,10 @@ static void start_vmx(void)
     must(frame_allocate(&frames, FRAME_OWNER_UMBRA, 1, PAGE_SHIFT, FRAME_ANYWHERE, &region), "VMXON region");
     if (vmx_processor_enable(&capabilities, region) != 0)
         vmx_obstacle = "VMXON fails";
+    else if (!vmx_capabilities_have_ept(&capabilities))
+        print("umbra: this processor has no EPT: guests run by shadow paging, none in real mode\n");
+    else if (!vmx_capabilities_have_unrestricted_guest(&capabilities))
+        print("umbra: this processor has no unrestricted guest: none runs in real mode\n");
 }
 
 /* What every processor but the first does from its start on. */
@@ -357,7 +367,8 @@ static void build_partitions(void)
         .vtlb_hardware = {.memory_type = host_memory_type,
                           .data = &mtrr,
                           .pages_2m = (capabilities.ept_vpid & VMX_EPT_PAGE_2M) != 0,
-                          .pages_1g = (capabilities.ept_vpid & VMX_EPT_PAGE_1G) != 0},
+                          .pages_1g = (capabilities.ept_vpid & VMX_EPT_PAGE_1G) != 0,
+                          .page_tables_1g = has_gigabyte_pages()},
         .files = &module_files,
         .tsc_hz = tsc_hz,
         .wall_clock = wall_clock,
@@ -447,6 +458,7 @@ void boot_main(uint32_t magic, uint32_t information_address)
     build_frame_pool();
     must(address_space_init(&frames), "address space");
     map_memory();
+    cpu_wrmsr(MSR_IA32_PAT, PAT_RESET); /* what Umbra's own and its guests' shadow tables are written for */
     address_space_activate();
     boot_switch_stack(address_space_new_stack(PROCESSOR_STACK_PAGES), run);
 }

@@ -66,7 +66,6 @@ static struct {
     uint64_t offset;
     uint64_t ists[IST_COUNT];
     hpa_t vmxon_region;
-    uint64_t pat;
     struct features features;
 
     /* From it. */
@@ -192,8 +191,7 @@ static const char *prepare(void)
     read_features(&features);
     if (memcmp(&features, &start.features, sizeof(features)) != 0)
         return "its CPUID differs from the first processor's";
-    if (cpu_rdmsr(MSR_IA32_PAT) != start.pat)
-        cpu_wrmsr(MSR_IA32_PAT, start.pat);
+    cpu_wrmsr(MSR_IA32_PAT, PAT_RESET);
     processors_read_mtrrs(&mtrr);
     start.mtrrs_differ = memcmp(&mtrr, settings->mtrr, sizeof(mtrr)) != 0;
     lapic_enable();
@@ -403,7 +401,6 @@ void processors_start(const struct processors_settings *given)
     kept = *given;
     settings = &kept;
     percpu_apic_ids[0] = lapic_id();
-    start.pat = cpu_rdmsr(MSR_IA32_PAT);
     read_features(&start.features);
 
     make_trampoline(&trampoline, &root);

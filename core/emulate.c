@@ -96,6 +96,8 @@ static enum emulate_result result_of(enum emulate_access access)
         return EMULATE_DONE;
     case EMULATE_ACCESS_FAULT:
         return EMULATE_FAULT;
+    case EMULATE_ACCESS_AGAIN:
+        return EMULATE_RETRY;
     default:
         return EMULATE_UNSUPPORTED;
     }

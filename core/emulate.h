@@ -13,9 +13,10 @@
 #define EMULATE_ELEMENTS_MAX 64
 
 enum emulate_result {
-    EMULATE_DONE,        /* add the instruction's length to RIP */
-    EMULATE_AGAIN,       /* a repeated instruction is under way: registers are updated, RIP stays */
-    EMULATE_FAULT,       /* deliver `fault`; RIP stays. Completed elements of a repeated instruction stand. */
+    EMULATE_DONE,  /* add the instruction's length to RIP */
+    EMULATE_AGAIN, /* a repeated instruction is under way: registers are updated, RIP stays */
+    EMULATE_FAULT, /* deliver `fault`; RIP stays. Completed elements of a repeated instruction stand. */
+    EMULATE_RETRY, /* the guest's tables would not stand still: RIP stays; as after a fault without one */
     EMULATE_UNSUPPORTED, /* nothing was changed: bytes and exit do not fit together, or two device operands */
 };
 
@@ -31,7 +32,8 @@ struct emulate_fault {
 enum emulate_access {
     EMULATE_ACCESS_DONE,
     EMULATE_ACCESS_FAULT,      /* the guest's own fault: *fault is filled in */
-    EMULATE_ACCESS_NOT_MEMORY, /* no memory is there */
+    EMULATE_ACCESS_AGAIN,      /* its tables changed under the walk, time and again */
+    EMULATE_ACCESS_NOT_MEMORY, /* no memory is there, or the access is half outside it */
 };
 
 struct emulate_ops {

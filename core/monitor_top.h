@@ -14,7 +14,7 @@
 enum monitor_exit_kind {
     MONITOR_EXIT_INTERRUPT, /* of the machine, windows, the preemption timer */
     MONITOR_EXIT_IO,
-    MONITOR_EXIT_MEMORY, /* EPT, and devices in memory */
+    MONITOR_EXIT_MEMORY, /* EPT, page faults, invalidations, and devices in memory */
     MONITOR_EXIT_MSR,
     MONITOR_EXIT_CPUID,
     MONITOR_EXIT_HALT, /* HLT, PAUSE, MWAIT */

@@ -370,19 +370,20 @@ static bool op_read_linear(void *context, unsigned number, unsigned vcpu, uint64
                            size_t size)
 {
     struct partition *partition = partition_at(number);
-    const uint64_t *values = partition->vcpus[vcpu].snapshot.values;
+    const struct partition_vcpu *v = &partition->vcpus[vcpu];
+    const uint64_t *values = v->snapshot.values;
+    /* Without EPT the VMCS holds no PDPTEs; the walker keeps them for the guest. */
+    const uint64_t *pdptes =
+        v->vcpu.regime == VCPU_REGIME_SHADOW ? v->walk.registers.pdpte : &values[VMCS_INDEX_GUEST_PDPTE0];
     const struct walk_x86_registers registers = {
-        .cr0 = policy_cr_guest(values[VMCS_INDEX_GUEST_CR0], values[VMCS_INDEX_CR0_READ_SHADOW],
-                               policy_cr_mask(&partition->policy.cr0)),
+        .cr0 = values[VMCS_INDEX_GUEST_CR0],
         .cr3 = values[VMCS_INDEX_GUEST_CR3],
-        .cr4 = policy_cr_guest(values[VMCS_INDEX_GUEST_CR4], values[VMCS_INDEX_CR4_READ_SHADOW],
-                               policy_cr_mask(&partition->policy.cr4)),
+        .cr4 = values[VMCS_INDEX_GUEST_CR4],
         .efer = values[VMCS_INDEX_GUEST_EFER],
         .pat = values[VMCS_INDEX_GUEST_PAT],
         .physical_bits = partition->physical_bits,
         .gigabyte_pages = partition->gigabyte_pages,
-        .pdpte = {values[VMCS_INDEX_GUEST_PDPTE0], values[VMCS_INDEX_GUEST_PDPTE1],
-                  values[VMCS_INDEX_GUEST_PDPTE2], values[VMCS_INDEX_GUEST_PDPTE3]},
+        .pdpte = {pdptes[0], pdptes[1], pdptes[2], pdptes[3]},
     };
     struct walk_x86 walk;
     struct stage_chain chain = {.stages = {&walk.stage, &partition->p2m.stage}, .count = 2};

@@ -4,6 +4,7 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/mtrr.h"
+#include "core/paging.h"
 #include "core/partition_build.h"
 #include "core/run.h"
 #include "lib/errors.h"
@@ -244,7 +245,7 @@ void partition_vcpu_take_init(struct partition_vcpu *vcpu)
     vcpu_load(&vcpu->vcpu);
     lapic_reset_by_init(partition_vcpu_lapic(vcpu));
     hypercall_reset(&vcpu->hypercall);
-    vcpu_start(&vcpu->vcpu, &start);
+    paging_start(vcpu, &start);
     vcpu->wait = VCPU_WAIT_SIPI;
 }
 
@@ -259,6 +260,6 @@ void partition_vcpu_take_startup(struct partition_vcpu *vcpu, uint8_t vector)
     if (vcpu->wait != VCPU_WAIT_SIPI)
         return;
     vcpu_load(&vcpu->vcpu);
-    vcpu_start(&vcpu->vcpu, &start);
+    paging_start(vcpu, &start);
     vcpu->wait = VCPU_WAIT_NOT;
 }

@@ -15,6 +15,7 @@
 #include "core/vdev/platform.h"
 #include "mm/frame.h"
 #include "mm/guest_memory.h"
+#include "mm/overlay.h"
 #include "mm/p2m.h"
 #include "mm/vtlb.h"
 #include "mm/walk_x86.h"
@@ -27,8 +28,9 @@
 
 #define PARTITION_PIECES_MAX 64 /* pieces of machine memory that one partition may be made of */
 #define PARTITION_REASON_MAX 160
-#define PARTITION_VTLB_PAGES 64 /* quota of table pages for each vCPU; with 2M pages enough for 60 GiB */
-#define GUEST_MTRR_VARIABLE  8
+#define PARTITION_VTLB_PAGES                                                                                 \
+    64 /* quota of table pages for a vCPU with EPT; with 2M pages enough for 60 GiB */
+#define GUEST_MTRR_VARIABLE 8
 
 enum partition_state {
     PARTITION_REFUSED, /* could not be built; never runs */
@@ -91,12 +93,19 @@ struct partition_vcpu {
     uint64_t deadline; /* host TSC at which its devices want attention; VDEV_NEVER */
     bool deadline_changed;
 
+    /* Translation (core/paging.h). */
     struct vtlb vtlb;
-    struct vtlb_table vtlb_tables[PARTITION_VTLB_PAGES];
-    struct vtlb_context context; /* GPA to HPA, in EPT form */
-    uint64_t context_generation; /* of `context` when the hardware was last told to forget */
-    struct walk_x86 walk;        /* its linear addresses, for instructions that Umbra emulates */
-    struct stage_chain linear;   /* walk, then the p2m */
+    uint32_t vtlb_pages;            /* its quota */
+    uint64_t vtlb_seen;             /* vtlb_generation when the hardware was last told to forget */
+    struct overlay view;            /* guest-physical addresses as this vCPU has them */
+    struct stage_chain view_chain;  /* that alone: what EPT is filled from */
+    struct walk_x86 walk;           /* its linear addresses, by its own registers */
+    struct stage_chain linear_view; /* walk, then view: what shadow tables are filled from */
+    struct stage_chain linear;      /* walk, then the p2m: for instructions that Umbra emulates */
+    struct vtlb_context ept;        /* regime EPT, where the processor has it */
+    struct vtlb_context *context;   /* the one that the processor uses */
+    uint64_t transient_rip; /* of the instruction that something was granted for, for one access only */
+    bool stepping;          /* it runs alone: RFLAGS.TF is Umbra's */
 
     struct hypercall_vcpu hypercall;
     struct partition_msrs msrs;
@@ -147,12 +156,15 @@ struct partition {
     struct p2m_region regions[PARTITION_PIECES_MAX + CONFIG_SHARED_MAX + 4];
     struct stage_chain memory_chain; /* the p2m alone */
 
+    enum config_paging paging;  /* what was chosen: not CONFIG_PAGING_AUTO */
+    bool regimes[VCPU_REGIMES]; /* that its vCPUs may come into */
+    bool unrestricted;          /* EPT runs its guests without paging as well */
     struct cpuid_image cpuid;
-    struct register_policy policy;
+    struct register_policy policies[VCPU_REGIMES];
     uint8_t physical_bits; /* MAXPHYADDR, as CPUID tells it */
     bool gigabyte_pages;   /* likewise */
     uint32_t msr_features;
-    struct vmx_controls controls;
+    struct vmx_controls controls[VCPU_REGIMES];
     struct apicv apicv;
 
     bool trace_off;     /* the monitor shows what the vCPUs' traces were then */

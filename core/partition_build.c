@@ -2,11 +2,11 @@
 #include "core/partition_build.h"
 
 #include "arch/x86/cpu.h"
-#include "arch/x86/paging_ept.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/registers.h"
 #include "core/config/layout.h"
 #include "core/console.h"
+#include "core/paging.h"
 #include "core/policy_keys.h"
 #include "core/run.h"
 #include "drivers/lapic.h"
@@ -154,21 +154,44 @@ static int build_memory(struct partition *partition)
 /* ---- Policies
  * -------------------------------------------------------------------------------------------------- */
 
+static int build_bitmap(struct partition *partition, hpa_t *bitmap)
+{
+    void *frame = allocate(partition, PAGE_SIZE);
+
+    if (frame == NULL)
+        return partition_refuse(partition, -ENOMEM, "no memory for the MSR bitmaps");
+    *bitmap = physmap_address(frame);
+    return 0;
+}
+
 /* What the processor does of the local APICs by itself, and the MSR bitmaps, which depend on it. */
 static int build_apicv(struct partition *partition)
 {
     const struct partition_machine *machine = partition_machine();
     struct apicv *apicv = &partition->apicv;
-    void *bitmap = allocate(partition, PAGE_SIZE);
-    void *bitmap_x2apic = allocate(partition, PAGE_SIZE);
 
-    if (bitmap == NULL || bitmap_x2apic == NULL)
-        return partition_refuse(partition, -ENOMEM, "no memory for the MSR bitmaps");
-    apicv_choose(apicv, &machine->capabilities, &partition->controls);
-    policy_msr_bitmap(bitmap, partition->msr_features);
-    apicv->msr_bitmap = physmap_address(bitmap);
-    policy_msr_bitmap_x2apic(bitmap_x2apic, partition->msr_features, apicv->delivery);
-    apicv->msr_bitmap_x2apic = physmap_address(bitmap_x2apic);
+    apicv_choose(apicv, &machine->capabilities, &partition->controls[paging_first_regime(partition)]);
+    /*
+     * With shadow tables a delivery by the processor often exits, at the IDT or the stack, and then an
+     * emulator loses it (docs/notes/bochs.md). Umbra's own injections it keeps.
+     */
+    if (partition->regimes[VCPU_REGIME_SHADOW])
+        apicv->delivery = apicv->posted = false;
+    for (unsigned regime = 0; regime < VCPU_REGIMES; regime++) {
+        int error;
+
+        if (!partition->regimes[regime])
+            continue;
+        error = build_bitmap(partition, &apicv->msr_bitmap[regime]);
+        if (error == 0)
+            error = build_bitmap(partition, &apicv->msr_bitmap_x2apic[regime]);
+        if (error != 0)
+            return error;
+        policy_msr_bitmap(physmap_pointer(apicv->msr_bitmap[regime]), partition->msr_features,
+                          (enum vcpu_regime)regime);
+        policy_msr_bitmap_x2apic(physmap_pointer(apicv->msr_bitmap_x2apic[regime]), partition->msr_features,
+                                 (enum vcpu_regime)regime, apicv->delivery);
+    }
     if (!apicv->accesses)
         return 0;
     /* The partition's own: its guest may get at it if it moves its APIC away. */
@@ -179,16 +202,14 @@ static int build_apicv(struct partition *partition)
     return 0;
 }
 
-static int build_policies(struct partition *partition)
+/* What the guest's processor offers. */
+static void build_cpuid(struct partition *partition)
 {
     const struct partition_machine *machine = partition_machine();
     const struct vmx_capabilities *capabilities = &machine->capabilities;
-    struct vmx_demands demands = {{0}};
-    const char *culprit;
-    bool tpr_intercept = partition->config->policies[CORE_POLICY_TPR] != 0;
 
     /* What the controls give decides what CPUID offers; what CPUID offers decides what CR4 may hold. */
-    const struct cpuid_settings cpuid_settings = {
+    const struct cpuid_settings settings = {
         .vcpus = partition->vcpu_count,
         .tsc_hz = machine->tsc_hz,
         .xcr0 = VCPU_STATE_COMPONENTS,
@@ -198,14 +219,24 @@ static int build_policies(struct partition *partition)
         .hypercall_version = HYPERCALL_VERSION,
         .hypercalls = HYPERCALL_ALL,
     };
-    cpuid_policy_build(&partition->cpuid, cpu_cpuid, &cpuid_settings);
+    cpuid_policy_build(&partition->cpuid, cpu_cpuid, &settings);
     partition->physical_bits = (uint8_t)cpuid_image_find(&partition->cpuid, 0x80000008, 0)->registers.eax;
     partition->gigabyte_pages =
         (cpuid_image_find(&partition->cpuid, 0x80000001, 0)->registers.edx & CPUID_80000001_EDX_1G) != 0;
+    partition->msr_features = policy_msr_features(&partition->cpuid);
+}
 
-    const struct register_policy_settings policy_settings = {
-        .instance = CR_INSTANCE_UNRESTRICTED,
-        .overrides = {.tpr = tpr_intercept},
+/* The registers' policies in one regime, and the controls that they and the scheduler ask for. */
+static int build_regime(struct partition *partition, enum vcpu_regime regime)
+{
+    const struct vmx_capabilities *capabilities = &partition_machine()->capabilities;
+    const bool real_mode_only = regime == VCPU_REGIME_EPT && partition->paging != CONFIG_PAGING_EPT;
+    const struct register_policy_settings settings = {
+        .instance = regime == VCPU_REGIME_SHADOW ? CR_INSTANCE_SHADOW
+                    : partition->unrestricted    ? CR_INSTANCE_UNRESTRICTED
+                                                 : CR_INSTANCE_RESTRICTED,
+        .overrides = {.tpr = partition->config->policies[CORE_POLICY_TPR] != 0,
+                      .cr0 = real_mode_only ? X86_CR0_PE : 0},
         .cr0_fixed0 = capabilities->cr0_fixed0,
         .cr0_fixed1 = capabilities->cr0_fixed1,
         .cr4_fixed0 = capabilities->cr4_fixed0,
@@ -213,20 +244,34 @@ static int build_policies(struct partition *partition)
         .cr4_offered = cpuid_image_cr4(&partition->cpuid),
         .efer_offered = cpuid_image_efer(&partition->cpuid),
     };
-    if (policy_cr_derive(&partition->policy, &policy_settings, &culprit) != 0)
+    struct vmx_demands demands = {{0}};
+    const char *culprit;
+
+    if (policy_cr_derive(&partition->policies[regime], &settings, &culprit) != 0)
         return partition_refuse(partition, -EOPNOTSUPP,
                                 "policy: this processor cannot do what the row %s wants", culprit);
-
-    policy_register_demand(&partition->policy, &demands);
+    policy_register_demand(&partition->policies[regime], &demands);
     /* Whoever spins on a shared processor may be waiting for one that does not run. */
     if (!partition->config->cpus.dedicated &&
         vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_PAUSE_LOOP_EXITING))
         demands.words[VMX_WORD_SECONDARY] |= VMX_SECONDARY_PAUSE_LOOP_EXITING;
-    if (vmx_controls_compute(&partition->controls, capabilities, &demands, &culprit) != 0)
+    if (vmx_controls_compute(&partition->controls[regime], capabilities, &demands, &culprit) != 0)
         return partition_refuse(partition, -EOPNOTSUPP, "this processor lacks the control \"%s\"", culprit);
+    return 0;
+}
 
-    partition->msr_features = policy_msr_features(&partition->cpuid);
-    return build_apicv(partition);
+static int build_policies(struct partition *partition)
+{
+    const char *why;
+    int error = paging_choose(partition, &why);
+
+    if (error != 0)
+        return partition_refuse(partition, error, "%s", why);
+    build_cpuid(partition);
+    for (unsigned regime = 0; error == 0 && regime < VCPU_REGIMES; regime++)
+        if (partition->regimes[regime])
+            error = build_regime(partition, (enum vcpu_regime)regime);
+    return error == 0 ? build_apicv(partition) : error;
 }
 
 /* ---- Board
@@ -386,41 +431,61 @@ static const struct vcpu_interrupt_ops interrupt_ops = {
     .tpr_threshold = interrupt_threshold,
 };
 
+/* The vCPU's share of the quota: below 4 GiB, where the roots of PAE tables have to be. */
+static int build_vtlb(struct partition_vcpu *vcpu)
+{
+    struct partition *partition = vcpu->partition;
+    struct vtlb_table *tables;
+    hpa_t quota;
+
+    vcpu->vtlb_pages = paging_quota(partition);
+    tables = allocate(partition, vcpu->vtlb_pages * sizeof(*tables));
+    if (tables == NULL || frame_allocate(partition_machine()->frames, partition->kept_owner, vcpu->vtlb_pages,
+                                         PAGE_SHIFT, HPA(GIB(4)), &quota) != 0)
+        return partition_refuse(partition, -ENOMEM, "no memory for a virtual TLB of %u KiB",
+                                vcpu->vtlb_pages * 4);
+    if (paging_init(vcpu, quota, tables) != 0)
+        return partition_refuse(partition, -ENOMEM, "the virtual TLB's quota is too small");
+    return 0;
+}
+
 static int build_vcpu(struct partition *partition, unsigned number)
 {
     const struct partition_machine *machine = partition_machine();
+    const enum vcpu_regime first = paging_first_regime(partition);
     struct partition_vcpu *vcpu = &partition->vcpus[number];
-    void *tables = allocate(partition, PARTITION_VTLB_PAGES * PAGE_SIZE);
     void *vmcs = allocate(partition, PAGE_SIZE);
     void *xsave = allocate(partition, VCPU_XSAVE_AREA_SIZE);
+    int error;
 
     vcpu->partition = partition;
     vcpu->number = number;
     vcpu->cpuid_state.apic_id = number;
-    if (tables == NULL || vmcs == NULL || xsave == NULL)
+    if (vmcs == NULL || xsave == NULL)
         return partition_refuse(partition, -ENOMEM, "no memory for a vCPU");
+    error = build_vtlb(vcpu);
+    if (error != 0)
+        return error;
 
-    if (vtlb_init(&vcpu->vtlb, physmap_address(tables), PARTITION_VTLB_PAGES, vcpu->vtlb_tables,
-                  &machine->vtlb_hardware) != 0 ||
-        vtlb_context_init(&vcpu->context, &vcpu->vtlb, &partition->memory_chain, &paging_ept) != 0)
-        return partition_refuse(partition, -ENOMEM, "the virtual TLB's quota is too small");
-    walk_x86_init(&vcpu->walk, &partition->memory_chain);
-    vcpu->linear = (struct stage_chain){.stages = {&vcpu->walk.stage, &partition->p2m.stage}, .count = 2};
-
-    const struct vcpu_settings settings = {
+    struct vcpu_settings settings = {
         .capabilities = &machine->capabilities,
-        .controls = &partition->controls,
-        .policy = &partition->policy,
         .interrupt_ops = &interrupt_ops,
         .interrupt_context = vcpu,
         .vmcs = physmap_address(vmcs),
-        .msr_bitmap = partition->apicv.msr_bitmap,
         .virtual_apic = physmap_address(partition->platform.lapics[number].page),
-        .ept_root = vtlb_root(&vcpu->context),
+        .regime = first,
+        .root = paging_first_root(vcpu),
         .vpid = (uint16_t)(1 + partition->number * PLATFORM_VCPUS_MAX + number),
         .xsave_area = xsave,
         .owner = partition->identity,
     };
+    for (unsigned regime = 0; regime < VCPU_REGIMES; regime++) {
+        if (!partition->regimes[regime])
+            continue;
+        settings.controls[regime] = &partition->controls[regime];
+        settings.policy[regime] = &partition->policies[regime];
+        settings.msr_bitmap[regime] = partition->apicv.msr_bitmap[regime];
+    }
     if (vcpu_init(&vcpu->vcpu, &settings) != 0)
         return partition_refuse(partition, -EIO, "VMX refuses the VMCS");
     apicv_init(&partition->apicv, &vcpu->vcpu,

@@ -4,6 +4,7 @@
 #include "core/config/layout.h"
 #include "core/exits/exits.h"
 #include "core/loader/loader.h"
+#include "core/paging.h"
 #include "core/partition_build.h"
 #include "lib/errors.h"
 #include "mm/physmap.h"
@@ -81,7 +82,7 @@ static void start_vcpus(struct partition *partition, const struct loader_entry *
         vcpu_load(&vcpu->vcpu);
         vcpu_reset(&vcpu->vcpu);
         if (i == 0)
-            vcpu_start(&vcpu->vcpu, &start);
+            paging_start(vcpu, &start);
         else
             partition_vcpu_take_init(vcpu);
         exit_apic_mode_changed(vcpu);

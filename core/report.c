@@ -13,6 +13,14 @@ const char *report_reason_name(uint32_t reason)
 
 /* ---- dump ------------------------------------------------------------------------------------ */
 
+/* What `auto` stands for was chosen when the partition was built. */
+static const char *const paging_names[] = {
+    [CONFIG_PAGING_AUTO] = "auto",
+    [CONFIG_PAGING_EPT] = "ept",
+    [CONFIG_PAGING_VTLB] = "vtlb (cached)",
+    [CONFIG_PAGING_VTLB_BASE] = "vtlb (base)",
+};
+
 #define DUMP_HEAD_LINES     2
 #define DUMP_REGISTER_LINES 4
 
@@ -69,7 +77,8 @@ bool report_dump_line(const struct partition *partition, unsigned vcpu, const st
     if (partition->vcpus == NULL || vcpu >= partition->vcpu_count)
         return false;
     if (number == 1) {
-        format_text(line, size, "vcpu %u of %u", vcpu, partition->vcpu_count);
+        format_text(line, size, "vcpu %u of %u, paging %s", vcpu, partition->vcpu_count,
+                    paging_names[partition->paging]);
         return true;
     }
     number -= DUMP_HEAD_LINES;
@@ -118,11 +127,56 @@ void report_snapshot_frame(const struct vcpu_snapshot *s, struct monitor_frame *
 
 /* ---- stats ----------------------------------------------------------------------------------- */
 
+/* What the virtual TLB counts. Those behind VTLB_COUNTERS_EPT move only where it reads a guest's tables. */
+static const struct {
+    const char *name;
+    uint16_t offset; /* in struct vtlb_statistics */
+} vtlb_counters[] = {
+#define COUNTER(name, member)                                                                                \
+    {                                                                                                        \
+        "vtlb_" name, offsetof(struct vtlb_statistics, member)                                               \
+    }
+    COUNTER("misses", misses),
+    COUNTER("filled", filled),
+    COUNTER("no_memory", no_memory),
+    COUNTER("fills_4k", fills[0]),
+    COUNTER("fills_2m", fills[1]),
+    COUNTER("fills_1g", fills[2]),
+    COUNTER("stale", stale),
+    COUNTER("evictions", evictions),
+#define VTLB_COUNTERS_EPT 8
+    COUNTER("guest_faults", guest_faults),
+    COUNTER("again", again),
+    COUNTER("prefetched", prefetched),
+    COUNTER("prefetched_used", prefetched_used),
+    COUNTER("raised", raised),
+    COUNTER("splintered", splintered),
+    COUNTER("transient", transient),
+    COUNTER("flushes_root", flushes[VTLB_FLUSH_ROOT]),
+    COUNTER("flushes_address", flushes[VTLB_FLUSH_ADDRESS]),
+    COUNTER("flushes_tag", flushes[VTLB_FLUSH_TAG]),
+    COUNTER("flushes_all", flushes[VTLB_FLUSH_ALL]),
+    COUNTER("flushes_memory", flushes[VTLB_FLUSH_P2M]),
+    COUNTER("flushes_reclaim", flushes[VTLB_FLUSH_RECLAIM]),
+    COUNTER("flushes_destroy", flushes[VTLB_FLUSH_DESTROY]),
+    COUNTER("flushed_entries", flushed_entries),
+    COUNTER("compared", compared),
+    COUNTER("changed", changed),
+    COUNTER("contexts_made", contexts_made),
+    COUNTER("contexts_hit", hits),
+    COUNTER("contexts_evicted", contexts_evicted),
+    COUNTER("cleaned_late", cleaned_late),
+#undef COUNTER
+};
+
+_Static_assert(VTLB_FLUSH_CAUSES == 7 && VTLB_PAGE_SIZES == 3, "a counter has no row");
+
 /* Of a vCPU, or of several together. */
 struct statistics {
     uint64_t exits, sampled_exits, sampled_ticks, injected, mmio, first_entry, switches;
-    struct vtlb_statistics vtlb;
-    uint64_t flushes;
+    uint64_t flushes, tables, tables_peak, quota;
+    uint64_t vtlb[ARRAY_SIZE(vtlb_counters)];
+    unsigned vtlb_count; /* of these that are shown */
     uint64_t by_reason[EXIT_REASON_COUNT];
 };
 
@@ -131,10 +185,21 @@ struct statistic {
     uint64_t value;
 };
 
+static void add_vtlb(struct statistics *s, const struct vtlb *vtlb)
+{
+    const struct vtlb_statistics *t = &vtlb->statistics;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(vtlb_counters); i++)
+        s->vtlb[i] += *(const uint64_t *)(const void *)((const char *)t + vtlb_counters[i].offset);
+    for (unsigned i = 0; i < VTLB_FLUSH_CAUSES; i++)
+        s->flushes += t->flushes[i];
+    s->tables += t->tables_used;
+    s->tables_peak += t->tables_peak;
+    s->quota += vtlb->pages;
+}
+
 static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
 {
-    const struct vtlb_statistics *t = &v->vtlb.statistics;
-
     s->exits += v->trace.count;
     s->sampled_exits += v->sampled_exits;
     s->sampled_ticks += v->sampled_ticks;
@@ -143,25 +208,24 @@ static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
     if (v->first_entry != 0 && (s->first_entry == 0 || v->first_entry < s->first_entry))
         s->first_entry = v->first_entry;
     s->switches += v->switches;
-    s->vtlb.misses += t->misses;
-    s->vtlb.filled += t->filled;
-    s->vtlb.no_memory += t->no_memory;
-    for (unsigned i = 0; i < VTLB_PAGE_SIZES; i++)
-        s->vtlb.fills[i] += t->fills[i];
-    s->vtlb.stale += t->stale;
-    for (unsigned i = 0; i < VTLB_FLUSH_CAUSES; i++)
-        s->flushes += t->flushes[i];
-    s->vtlb.evictions += t->evictions;
-    s->vtlb.tables_used += t->tables_used;
-    s->vtlb.tables_peak += t->tables_peak;
+    add_vtlb(s, &v->vtlb);
     for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
         s->by_reason[i] += v->exits[i];
 }
 
-/* The counters that are not one of a table; false past the last. */
+/* The sum over `count` vCPUs of the partition's from `first` on. */
+static void add_vcpus(struct statistics *s, const struct partition *partition, unsigned first, unsigned count)
+{
+    const bool shadow = partition->regimes[VCPU_REGIME_SHADOW];
+
+    *s = (struct statistics){.vtlb_count = shadow ? ARRAY_SIZE(vtlb_counters) : VTLB_COUNTERS_EPT};
+    for (unsigned i = first; i < first + count; i++)
+        add_vcpu(s, &partition->vcpus[i]);
+}
+
+/* The counters that are not one of a kind of exit; false past the last. */
 static bool plain_statistic(const struct statistics *s, unsigned number, struct statistic *statistic)
 {
-    const struct vtlb_statistics *t = &s->vtlb;
     const struct statistic all[] = {
         {"exits", s->exits},
         {"exits_sampled", s->sampled_exits},
@@ -170,22 +234,20 @@ static bool plain_statistic(const struct statistics *s, unsigned number, struct 
         {"mmio_emulated", s->mmio},
         {"first_entry_tsc", s->first_entry},
         {"switches", s->switches},
-        {"vtlb_misses", t->misses},
-        {"vtlb_filled", t->filled},
-        {"vtlb_no_memory", t->no_memory},
-        {"vtlb_fills_4k", t->fills[0]},
-        {"vtlb_fills_2m", t->fills[1]},
-        {"vtlb_fills_1g", t->fills[2]},
-        {"vtlb_stale", t->stale},
+        {"vtlb_tables", s->tables},
+        {"vtlb_tables_peak", s->tables_peak},
+        {"vtlb_tables_quota", s->quota},
         {"vtlb_flushes", s->flushes},
-        {"vtlb_evictions", t->evictions},
-        {"vtlb_tables", t->tables_used},
-        {"vtlb_tables_peak", t->tables_peak},
     };
 
-    if (number >= ARRAY_SIZE(all))
+    if (number < ARRAY_SIZE(all)) {
+        *statistic = all[number];
+        return true;
+    }
+    number -= ARRAY_SIZE(all);
+    if (number >= s->vtlb_count)
         return false;
-    *statistic = all[number];
+    *statistic = (struct statistic){vtlb_counters[number].name, s->vtlb[number]};
     return true;
 }
 
@@ -233,7 +295,7 @@ bool report_stats_line(const struct partition *partition, unsigned number, char 
         {"starts", partition->starts},
         {"scrub_ticks", partition->scrub_ticks},
     };
-    struct statistics s = {.exits = 0};
+    struct statistics s;
     char prefix[16];
 
     if (partition->vcpus == NULL)
@@ -243,13 +305,11 @@ bool report_stats_line(const struct partition *partition, unsigned number, char 
         return true;
     }
     number -= ARRAY_SIZE(own);
-    for (unsigned i = 0; i < partition->vcpu_count; i++)
-        add_vcpu(&s, &partition->vcpus[i]);
+    add_vcpus(&s, partition, 0, partition->vcpu_count);
     if (statistics_line(&s, "", &number, line, size))
         return true;
     for (unsigned i = 0; i < partition->vcpu_count && partition->vcpu_count > 1; i++) {
-        s = (struct statistics){.exits = 0};
-        add_vcpu(&s, &partition->vcpus[i]);
+        add_vcpus(&s, partition, i, 1);
         format_text(prefix, sizeof(prefix), "vcpu%u_", i);
         if (statistics_line(&s, prefix, &number, line, size))
             return true;
@@ -275,6 +335,9 @@ void report_exit_kinds(const uint64_t *exits, uint64_t kinds[MONITOR_EXIT_KINDS]
         KIND(EPT_VIOLATION, MEMORY),
         KIND(EPT_MISCONFIGURATION, MEMORY),
         KIND(APIC_ACCESS, MEMORY),
+        KIND(EXCEPTION_OR_NMI, MEMORY), /* page faults, but for few */
+        KIND(INVLPG, MEMORY),
+        KIND(INVPCID, MEMORY),
         KIND(RDMSR, MSR),
         KIND(WRMSR, MSR),
         KIND(CPUID, CPUID),

@@ -11,7 +11,8 @@
 #include "core/monitor_top.h"
 #include "core/partition.h"
 
-/* `dump`: state, registers, every VMCS field that this processor has, the last exits of vCPU `vcpu`. */
+/* `dump`: state, who translates, registers, every VMCS field that this processor has, the last exits of vCPU
+ * `vcpu`. */
 bool report_dump_line(const struct partition *partition, unsigned vcpu, const struct vcpu_snapshot *snapshot,
                       unsigned number, char *line, size_t size);
 
@@ -20,7 +21,7 @@ void report_snapshot_frame(const struct vcpu_snapshot *snapshot, struct monitor_
 
 /*
  * `stats`: lines `name value`: the sum over the vCPUs, and if there are several, each one's with `vcpuN_`
- * before the name.
+ * before the name. What only a virtual TLB over the guest's own tables counts is left out where none can be.
  */
 bool report_stats_line(const struct partition *partition, unsigned number, char *line, size_t size);
 

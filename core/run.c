@@ -4,6 +4,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/percpu.h"
 #include "core/exits/exits.h"
+#include "core/paging.h"
 #include "drivers/lapic.h"
 #include "lib/panic.h"
 #include "vmx/events.h"
@@ -189,13 +190,6 @@ static void receive_events(struct partition_vcpu *v)
     platform_receive(&v->partition->platform, v->number);
 }
 
-static void flush_hardware(struct partition_vcpu *v)
-{
-    v->context_generation = vtlb_generation(&v->context);
-    if (!vmx_invept(INVEPT_CONTEXT, vcpu_read(&v->vcpu, VMCS_EPT_POINTER)) && !vmx_invept(INVEPT_ALL, 0))
-        panic("INVEPT failed");
-}
-
 /* The vCPU has come to this processor, or back to it: others may have had its tags here meanwhile. */
 static void start(struct partition_vcpu *v)
 {
@@ -204,7 +198,7 @@ static void start(struct partition_vcpu *v)
     vcpu_load(&v->vcpu);
     partition_vcpu_apply_tsc(v);
     vcpu_flush_linear(&v->vcpu);
-    flush_hardware(v);
+    paging_flush_hardware(v);
     v->deadline_changed = true;
     scheduler_add(this_cpu_pointer(scheduler), &v->schedule, cpus->weight, cpus->cap, cpu_rdtsc());
 }
@@ -314,6 +308,8 @@ static __noinline bool prepare_events(struct partition_vcpu *v)
     if (v->wait != VCPU_WAIT_NOT)
         return false;
     vcpu_events_decide(&v->vcpu);
+    if (unlikely(v->stepping) && v->vcpu.injection != 0)
+        paging_end_step(v); /* the event comes first */
     return true;
 }
 
@@ -338,8 +334,8 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     while (!this_cpu(attention) && now < end) {
         if (v->deadline_changed || now >= v->deadline)
             expire_devices(v, now);
-        if (unlikely(vtlb_generation(&v->context) != v->context_generation))
-            flush_hardware(v);
+        if (unlikely(vtlb_generation(&v->vtlb) != v->vtlb_seen))
+            paging_flush_hardware(v);
         if (unlikely(v->vcpu.events_changed) && !prepare_events(v))
             break;
 

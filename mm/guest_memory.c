@@ -129,25 +129,43 @@ enum stage_outcome guest_memory_load(const struct stage_chain *memory, gpa_t add
     return STAGE_DONE;
 }
 
+bool guest_memory_exchange_at(void *place, unsigned size, uint64_t *expected, uint64_t desired)
+{
+    uint32_t narrow = (uint32_t)*expected;
+    bool exchanged;
+
+    if (size == 8)
+        return __atomic_compare_exchange_n((uint64_t *)place, expected, desired, false, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
+    exchanged = __atomic_compare_exchange_n((uint32_t *)place, &narrow, (uint32_t)desired, false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    *expected = narrow;
+    return exchanged;
+}
+
+static enum stage_outcome exchange(const struct stage_chain *chain, uint64_t address, unsigned size,
+                                   uint64_t *expected, uint64_t desired, bool *exchanged, unsigned access,
+                                   struct stage_fault *fault)
+{
+    struct translation t;
+    enum stage_outcome outcome =
+        stage_chain_walk(chain, address, PAGING_READ | PAGING_WRITE | access, &t, fault);
+
+    if (outcome == STAGE_DONE)
+        *exchanged = guest_memory_exchange_at(physmap_pointer(HPA(t.address)), size, expected, desired);
+    return outcome;
+}
+
 enum stage_outcome guest_memory_exchange(const struct stage_chain *memory, gpa_t address, unsigned size,
                                          uint64_t *expected, uint64_t desired, bool *exchanged,
                                          struct stage_fault *fault)
 {
-    struct translation t;
-    enum stage_outcome outcome =
-        stage_chain_walk(memory, address.value, PAGING_READ | PAGING_WRITE, &t, fault);
+    return exchange(memory, address.value, size, expected, desired, exchanged, 0, fault);
+}
 
-    if (outcome != STAGE_DONE)
-        return outcome;
-    if (size == 4) {
-        uint32_t narrow = (uint32_t)*expected;
-        *exchanged =
-            __atomic_compare_exchange_n((uint32_t *)physmap_pointer(HPA(t.address)), &narrow,
-                                        (uint32_t)desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-        *expected = narrow;
-    } else {
-        *exchanged = __atomic_compare_exchange_n((uint64_t *)physmap_pointer(HPA(t.address)), expected,
-                                                 desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    }
-    return STAGE_DONE;
+enum stage_outcome guest_linear_exchange(const struct stage_chain *linear, gla_t address, unsigned size,
+                                         uint64_t *expected, uint64_t desired, bool *exchanged,
+                                         struct stage_fault *fault)
+{
+    return exchange(linear, address.value, size, expected, desired, exchanged, STAGE_ACCESS_IMPLICIT, fault);
 }

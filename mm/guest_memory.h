@@ -72,3 +72,13 @@ enum stage_outcome guest_memory_load(const struct stage_chain *memory, gpa_t add
 enum stage_outcome guest_memory_exchange(const struct stage_chain *memory, gpa_t address, unsigned size,
                                          uint64_t *expected, uint64_t desired, bool *exchanged,
                                          struct stage_fault *fault);
+
+/* The same for an entry of a table that the processor knows by linear address (GDT, LDT): a supervisor's
+ * access. */
+enum stage_outcome guest_linear_exchange(const struct stage_chain *linear, gla_t address, unsigned size,
+                                         uint64_t *expected, uint64_t desired, bool *exchanged,
+                                         struct stage_fault *fault);
+
+/* The same for an entry that the caller has found at `place` by following a chain, with the right to write.
+ */
+bool guest_memory_exchange_at(void *place, unsigned size, uint64_t *expected, uint64_t desired);

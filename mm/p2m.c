@@ -143,6 +143,7 @@ bool p2m_lookup(const struct p2m *p2m, gpa_t gpa, struct translation *translatio
     translation->memory_type = region->memory_type;
     translation->key = 0;
     translation->global = false;
+    translation->transient = false;
     if (page_fits(region, gpa.value, PAGE_SHIFT_1G))
         translation->page_shift = PAGE_SHIFT_1G;
     else if (page_fits(region, gpa.value, PAGE_SHIFT_2M))

@@ -24,6 +24,22 @@ enum stage_outcome {
     STAGE_AGAIN,     /* the tables changed under the walk time and again: let the guest try once more */
 };
 
+/*
+ * The way through the tables of a space's owner to one translation: what a virtual TLB needs to know which of
+ * its entries came from which of theirs. Steps are indexed by level, of the owner's format.
+ */
+struct stage_trail {
+    uint8_t top, leaf; /* levels of the first and the last entry that were used; 0, 0: no tables */
+    uint8_t known; /* before: the level whose `table`, `host`, `writable` and `rights` are known; 0: none */
+    struct {
+        uint64_t table;      /* address of the table, in the space that the stage leads to */
+        uint64_t value;      /* of the entry, as the walk left it: with the A and D bits that it set */
+        unsigned char *host; /* where Umbra reaches the page of the table; NULL: no memory is there */
+        uint8_t rights;      /* that the entries above this table leave: U, W, X of enum paging_right */
+        bool writable;       /* A and D can be set at `host` */
+    } step[PAGING_LEVELS_MAX + 1];
+};
+
 struct translation {
     uint64_t address;    /* in the space that the stage leads to */
     uint8_t rights;      /* enum paging_right: what may be granted until the tables change */
@@ -32,6 +48,8 @@ struct translation {
         page_shift; /* log2 of the naturally aligned page around the address on which this holds: 12 to 30 */
     uint8_t key;    /* protection key of the guest's, 0 if it uses none; the first stage's */
     bool global;    /* holds in every address space of the guest; the first stage's */
+    bool transient; /* allows more than the guest's tables do: must not outlive the access; the first stage's
+                     */
 };
 
 /* Why there is no translation. */
@@ -50,6 +68,21 @@ struct stage {
      */
     enum stage_outcome (*walk)(const struct stage *stage, uint64_t address, unsigned access,
                                struct translation *translation, struct stage_fault *fault);
+    /*
+     * For a stage that reads tables of the owner's, else NULL. The same, and on STAGE_DONE *trail. If
+     * trail->known is not 0, the steps above are what a walk would find now, with A set: it begins at that
+     * level.
+     */
+    enum stage_outcome (*walk_trail)(const struct stage *stage, uint64_t address, unsigned access,
+                                     struct translation *translation, struct stage_trail *trail,
+                                     struct stage_fault *fault);
+    /*
+     * Likewise: what the entry `value` of level 1, found beside the last one of `trail` (whose leaf is 1),
+     * says for `address` to a processor that looks ahead: nothing is changed, no access is checked. False: it
+     * must not be cached (not present, A = 0, reserved bits); without D there is no right to write.
+     */
+    bool (*peek)(const struct stage *stage, uint64_t address, uint64_t value, const struct stage_trail *trail,
+                 struct translation *translation);
 };
 
 #define STAGES_MAX 3
@@ -59,6 +92,13 @@ struct stage_chain {
     const struct stage *stages[STAGES_MAX]; /* borrowed */
     unsigned count;
 };
+
+/*
+ * Carries a translation that stages before stages[first] have made on through the rest of the chain: narrows
+ * *translation. Outcome and *fault as below.
+ */
+enum stage_outcome stage_chain_continue(const struct stage_chain *chain, unsigned first, unsigned access,
+                                        struct translation *translation, struct stage_fault *fault);
 
 /*
  * Follows the chain: the outcome of the first stage that does not answer STAGE_DONE, with *fault filled; or

@@ -19,8 +19,9 @@
 
 /* What the target's hardware offers, and what Umbra knows of the machine. Fixed once handed in. */
 struct vtlb_hardware {
-    bool pages_2m; /* large pages may be used: at level 2, */
-    bool pages_1g; /* and at level 3 */
+    bool pages_2m;       /* EPT may map large pages: at level 2, */
+    bool pages_1g;       /* and at level 3 */
+    bool page_tables_1g; /* page tables may at level 3; at level 2 they always may */
     /*
      * The type that the MTRRs give `address`; lowers *page_shift (log2 bytes) until it holds on all of the
      * naturally aligned page around it. Bounded. NULL: all memory is write-back.
@@ -31,8 +32,10 @@ struct vtlb_hardware {
 
 /* Why something was flushed, for the statistics. */
 enum vtlb_flush_cause {
-    VTLB_FLUSH_ROOT,    /* the guest loaded a root or changed a paging mode */
-    VTLB_FLUSH_ADDRESS, /* the guest invalidated addresses */
+    VTLB_FLUSH_ROOT,    /* the guest loaded a root */
+    VTLB_FLUSH_ADDRESS, /* the guest invalidated an address, */
+    VTLB_FLUSH_TAG,     /* a tag, or all but globals, */
+    VTLB_FLUSH_ALL,     /* or everything */
     VTLB_FLUSH_P2M,     /* the partition's memory or its protection changed */
     VTLB_FLUSH_RECLAIM, /* pages of the quota were needed elsewhere */
     VTLB_FLUSH_DESTROY, /* the context is given up */
@@ -42,32 +45,75 @@ enum vtlb_flush_cause {
 /* Page sizes in statistics: 4K, 2M (also 4M), 1G. */
 #define VTLB_PAGE_SIZES 3
 
-/* Counters since the start. Read only outside. */
+/* Counters since the start. Read only outside. "Entries" are those that map pages. */
 struct vtlb_statistics {
     uint64_t misses;                 /* calls of vtlb_miss: the sum of the next four */
     uint64_t filled;                 /* hidden faults: the guest does not see them */
     uint64_t guest_faults;           /* the guest's own */
     uint64_t no_memory;              /* MMIO, or a right that the p2m does not give */
     uint64_t again;                  /* the guest's tables would not stand still */
-    uint64_t fills[VTLB_PAGE_SIZES]; /* entries written, by size; `filled` less `stale` */
+    uint64_t fills[VTLB_PAGE_SIZES]; /* entries written by misses, by size; `filled` less `stale` */
+    uint64_t prefetched;             /* entries written beside those */
+    uint64_t prefetched_used;        /* of them used, as far as known: counted when one goes or is compared */
     uint64_t stale;      /* misses whose entry was there already: the processor's own TLB was behind */
     uint64_t raised;     /* entries whose rights grew */
     uint64_t splintered; /* large entries taken apart */
+    uint64_t transient;  /* entries for one access only */
     uint64_t flushes[VTLB_FLUSH_CAUSES]; /* by cause */
-    uint64_t flushed_entries;            /* pages' entries dropped by flushes, whatever the cause */
-    uint64_t evictions;                  /* contexts that lost their tables for want of pages */
-    uint64_t cleaned_late;               /* tables cleared during a miss */
-    uint32_t tables_used;                /* pages that hold tables now, roots among them */
+    uint64_t flushed_entries;  /* dropped by flushes, whatever the cause, that are not comparisons */
+    uint64_t compared;         /* entries of tables, of any kind, compared with the guest's */
+    uint64_t changed;          /* entries dropped because the guest's had changed */
+    uint64_t hits;             /* switches to a context that was there */
+    uint64_t contexts_made;    /* by the others */
+    uint64_t contexts_evicted; /* to make room for those */
+    uint64_t evictions;        /* contexts that lost their tables for want of pages */
+    uint64_t cleaned_late;     /* pages cleared during a miss */
+    uint32_t tables_used;      /* pages in use now: tables, roots among them, and snapshots */
     uint32_t tables_peak;
 };
 
-/* One page of the quota. Private to mm/vtlb*. */
+enum vtlb_mode {
+    VTLB_CACHED, /* address spaces are kept, and looked through when the guest flushes them */
+    VTLB_BASE,   /* none is kept, and a flush drops all but globals: the reference */
+};
+
+/* What entries mean: those of one family only may be shared. Private to mm/vtlb*, as are the structs below.
+ */
+struct vtlb_family {
+    const struct stage_chain *chain;
+    const struct paging_format *source, *target;
+    uint32_t role;
+    uint16_t tag;
+};
+
+/*
+ * One page of the quota.
+ *
+ * A table *stands for* a table of the guest's, or for a part of it if that one is wider. Its snapshot holds
+ * for every entry in use the guest's entry that it was made from, and contexts that meet the same guest's
+ * table at the same linear address share it. Other tables have one parent: what is below a large page of the
+ * guest's, above the guest's top level, or has nothing to do with tables of a guest's.
+ */
 struct vtlb_table {
-    struct vtlb_table *next, *previous; /* in the list that it is in: its context's, clean or dirty */
-    struct vtlb_table *parent;          /* NULL: a root */
-    uint16_t slot;                      /* in the parent */
-    uint16_t entries;                   /* that are not 0 */
+    struct vtlb_table *next, *previous; /* in the list of free pages; `next`: in the hash of shared tables */
+    uint64_t *entries_at;               /* where Umbra reaches the page; never changes */
+    struct vtlb_table *snapshot;        /* its page; NULL: it stands for no table of a guest's */
+    struct vtlb_family family;
+    const unsigned char *guest; /* the first of the guest's entries that it stands for; NULL: not known yet */
+    uint64_t guest_table;       /* the address of the guest's table */
+    uint64_t base;              /* the first linear address that it translates */
+    uint64_t time;              /* what was invalidated up to then is out of it and of what is below */
+    uint64_t used[8];    /* a bit for every entry that is not 0; dirty: for every one that may not be */
+    uint32_t audited;    /* references that the audit has seen */
+    uint16_t references; /* entries that refer to it; a root: its context */
+    uint16_t entries;    /* that are not 0 */
+    uint16_t locals;     /* of them those that map a page and are not global */
+    uint16_t prefetched; /* of them those marked so */
     uint8_t level;
+    uint8_t rights;      /* that the path above leaves (struct stage_trail) */
+    bool shared;         /* it is in the hash */
+    bool guest_memory;   /* `guest` is memory of the guest's, */
+    bool guest_writable; /* where A and D can be set */
 };
 
 struct vtlb_list {
@@ -75,42 +121,72 @@ struct vtlb_list {
     uint32_t count;
 };
 
+struct vtlb_context {
+    struct vtlb *vtlb;         /* NULL: one of vtlb_switch's that is free */
+    struct vtlb_context *next; /* of those that are there for good */
+    struct stage_chain chain;
+    struct vtlb_family family;
+    uint64_t guest_root;
+    const uint64_t *registers;
+    struct vtlb_table *root;
+    uint64_t last_use; /* number of the last miss or switch: who used it least recently is reclaimed first */
+    uint64_t locals_invalid;                    /* when all of its tag but globals was invalidated last */
+    uint8_t level_for_shift[PAGE_SHIFT_1G + 1]; /* where to fill a page of 1 << n bytes */
+};
+
+/* An address that was invalidated. */
+struct vtlb_invalidation {
+    uint64_t time, address;
+    uint16_t tag;
+};
+
+#define VTLB_CONTEXTS     16
+#define VTLB_LOG          64  /* a power of two */
+#define VTLB_HASH_BUCKETS 256 /* a power of two */
+#define VTLB_TRANSIENTS   2
+
 struct vtlb {
     struct vtlb_hardware hardware;
-    hpa_t base;                /* of the quota */
-    uint32_t pages;            /* in it */
-    uint32_t roots;            /* of them never reclaimed */
-    struct vtlb_table *tables; /* one per page, caller's */
-    struct vtlb_list clean;    /* free, all zero */
-    struct vtlb_list dirty;    /* free, not cleared yet */
-    struct vtlb_context *contexts;
+    enum vtlb_mode mode;
+    hpa_t base;                                 /* of the quota */
+    uint32_t pages;                             /* in it */
+    uint32_t roots;                             /* of them never reclaimed */
+    struct vtlb_table *tables;                  /* one per page, caller's */
+    struct vtlb_list clean;                     /* free, all zero */
+    struct vtlb_list dirty;                     /* free, not cleared yet: tables first, snapshots last */
+    struct vtlb_table *hash[VTLB_HASH_BUCKETS]; /* tables that stand for a guest's, but roots */
+    struct vtlb_context *contexts;              /* those of vtlb_context_init */
+    struct vtlb_context slots[VTLB_CONTEXTS];   /* those of vtlb_switch */
+    struct vtlb_context *current;               /* of these; NULL: none yet */
+    uint64_t uses;                              /* misses and switches */
+    uint64_t generation;                        /* see vtlb_generation */
+    /* Invalidations have times: they are numbered. */
+    uint64_t time;        /* of the last one */
+    uint64_t all_invalid; /* of the last one of everything */
+    uint64_t log_lost;    /* of the last one that the log has no longer */
+    uint64_t faulted;     /* of the last guest fault since the current context is; 0: none */
+    struct vtlb_invalidation log[VTLB_LOG];
+    uint32_t log_next;                    /* counts on */
+    uint64_t transients[VTLB_TRANSIENTS]; /* addresses in the current context */
+    unsigned transient_count;
+    /* What vtlb_carry found last for a space of vtlb_switch's, and for which address. */
+    const struct stage_chain *carried_chain; /* NULL: nothing */
+    uint64_t carried_from;
+    struct translation carried;
+    /* The memory type of some naturally aligned piece of memory, as asked for last. */
+    uint64_t typed_address;
+    uint8_t typed_shift; /* 0: none yet */
+    uint8_t typed;
     struct vtlb_statistics statistics;
 };
 
-struct vtlb_context {
-    struct vtlb *vtlb;
-    struct vtlb_context *next;
-    struct stage_chain chain;
-    const struct paging_format *target;
-    uint8_t level_for_shift[PAGE_SHIFT_1G + 1]; /* where to fill a page of 1 << n bytes */
-    struct vtlb_table *root;
-    uint16_t root_first, root_last; /* the root's entries in use lie between these, inclusive */
-    struct vtlb_list tables;        /* all but the root */
-    uint64_t leaves;                /* entries that map a page */
-    uint64_t last_miss;  /* number of the last miss: who missed least recently is reclaimed first */
-    uint64_t generation; /* see vtlb_generation */
-    bool has_extra;      /* a page beyond the chain: see vtlb_insert */
-    uint64_t extra_address;
-    struct translation extra;
-};
-
-/* The least quota: a root and one path below it. */
-#define VTLB_PAGES_MIN PAGING_LEVELS_MAX
+/* The least quota: a root and one path below it, each page with its snapshot. */
+#define VTLB_PAGES_MIN (2 * PAGING_LEVELS_MAX)
 
 enum vtlb_outcome {
     VTLB_FILLED,      /* let the guest go on */
     VTLB_GUEST_FAULT, /* deliver result.fault to the guest */
-    VTLB_NO_MEMORY,   /* emulate the access at result.fault.address; if in_tables, the policy says what */
+    VTLB_NO_MEMORY,   /* emulate the access at result.fault.address */
 };
 
 struct vtlb_result {
@@ -118,18 +194,22 @@ struct vtlb_result {
     struct stage_fault fault;       /* the other two */
 };
 
+/* ---- Set-up ---------------------------------------------------------------------------------------------
+ */
+
 /*
  * Sets up `vtlb` over a quota of `pages` frames that begins at `base` (the partition's share of Umbra's own
- * frames, used for ever; cleared here) with one of `tables` (caller's) for each. -EINVAL: less than
- * VTLB_PAGES_MIN. Start-up of a vCPU.
+ * frames, used for ever; cleared here) with one of `tables` (caller's) for each. `mode` concerns vtlb_switch
+ * alone. -EINVAL: less than VTLB_PAGES_MIN. Start-up of a vCPU.
  */
 int vtlb_init(struct vtlb *vtlb, hpa_t base, uint32_t pages, struct vtlb_table *tables,
-              const struct vtlb_hardware *hardware) __must_check;
+              const struct vtlb_hardware *hardware, enum vtlb_mode mode) __must_check;
 
 /*
  * Makes `context` (caller's, until vtlb_context_destroy) an empty cache of `chain` (copied; its stages
- * borrowed) in the form `target`. -EINVAL: no stage, or a target that tables cannot be built in; -ENOMEM: the
- * quota is too small for one more root. Not on the exit path.
+ * borrowed) in the form `target`: one that is there for good, for a chain without tables of the guest's
+ * (EPT). -EINVAL: no stage, or a target that tables cannot be built in; -ENOMEM: the quota is too small for
+ * one more root. Not on the exit path.
  */
 int vtlb_context_init(struct vtlb_context *context, struct vtlb *vtlb, const struct stage_chain *chain,
                       const struct paging_format *target) __must_check;
@@ -137,23 +217,79 @@ int vtlb_context_init(struct vtlb_context *context, struct vtlb *vtlb, const str
 /* Gives the context's pages back to the quota. The processor must not use its root any more. */
 void vtlb_context_destroy(struct vtlb_context *context);
 
-/* The root table's address: what the EPT pointer or CR3 is made of. It never changes. */
-static inline hpa_t vtlb_root(const struct vtlb_context *context)
-{
-    return HPA(context->vtlb->base.value + (uint64_t)(context->root - context->vtlb->tables) * PAGE_SIZE);
-}
+/* The root table's address: what the EPT pointer or CR3 is made of. It does not change while the context is
+ * in use. */
+hpa_t vtlb_root(const struct vtlb_context *context);
 
 /*
- * A number that grows whenever an entry was taken away or narrowed that a processor may have cached. It
- * begins at 1. A processor that is about to use the context and has not invalidated since it last saw this
- * number (0: it never did) must invalidate all that its own TLB holds of the root (INVEPT, INVVPID). Entries
- * that only appear or grow need no invalidation: the fault that asked for them has done it (SDM vol. 3,
- * "Guidelines for Use of the INVEPT Instruction").
+ * A number that grows whenever an entry was taken away or narrowed that a processor may have cached, in
+ * whichever context. It begins at 1. A processor that is about to use a context and has not invalidated since
+ * it last saw this number (0: it never did), or used another context meanwhile, must invalidate all that its
+ * own TLB holds of the vCPU (INVEPT, INVVPID). Entries that only appear or grow need no invalidation: the
+ * fault that asked for them has done it (SDM vol. 3, "Guidelines for Use of the INVEPT Instruction").
  */
-static inline uint64_t vtlb_generation(const struct vtlb_context *context)
+static inline uint64_t vtlb_generation(const struct vtlb *vtlb)
 {
-    return context->generation;
+    return vtlb->generation;
 }
+
+/* ---- A guest's address spaces ---------------------------------------------------------------------------
+ */
+
+/* One of them, as the guest's registers choose it. */
+struct vtlb_space {
+    const struct stage_chain *chain; /* a walker over the guest's tables, then the space that these are in */
+    const struct paging_format *source; /* of the guest's tables; NULL: paging is off */
+    const struct paging_format *target;
+    uint64_t root; /* address of the guest's top table, in the space behind the walker; 0 if paging is off */
+    const uint64_t *registers; /* PAE: the four PDPTEs in use, where the walker has them; else NULL */
+    uint32_t role;             /* whatever else changes what the guest's entries mean */
+    uint16_t tag;              /* its PCID */
+};
+
+/*
+ * The guest has made `space` (copied, what it points to borrowed) the current one: returns its context,
+ * cached or new, which stays in use until the next call. `flush`: the guest flushed the space's tag, but
+ * globals, by this (MOV to CR3 without bit 63). What was invalidated while the context was not in use takes
+ * effect. Exit path: bounded by the quota.
+ */
+struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, bool flush);
+
+enum vtlb_scope {
+    VTLB_SCOPE_TAG,         /* all of one tag but globals */
+    VTLB_SCOPE_NOT_GLOBALS, /* all of every tag but globals */
+    VTLB_SCOPE_ALL,
+};
+
+/*
+ * The guest has invalidated `scope` (of `tag`, if by tag): nothing that a walk would not give now is seen
+ * hereafter. Exit path.
+ */
+void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag);
+
+/* The same for one linear address, in `tag`, and in all tags where it is global (INVLPG, INVPCID type 0). */
+void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address);
+
+/*
+ * Drops every entry of every context that vtlb_switch made: the partition's memory, its protection or the
+ * meaning of memory types changed. The next vtlb_switch begins anew; the context in use stays valid, empty.
+ */
+void vtlb_drop(struct vtlb *vtlb, enum vtlb_flush_cause cause);
+
+/*
+ * Takes back what misses of the context in use granted for one access only (translation.transient): the
+ * guest's access has been made, or something else came first. Before each entry that does not follow a miss.
+ * Exit path.
+ */
+void vtlb_end_transient(struct vtlb *vtlb);
+
+static inline bool vtlb_has_transient(const struct vtlb *vtlb)
+{
+    return vtlb->transient_count != 0;
+}
+
+/* ---- Misses and flushes, of any context -----------------------------------------------------------------
+ */
 
 /*
  * The processor found no entry for `access` (enum paging_right | enum stage_access) to `address`, or not the
@@ -162,25 +298,15 @@ static inline uint64_t vtlb_generation(const struct vtlb_context *context)
 enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsigned access,
                             struct vtlb_result *result);
 
-/* Drops all entries. Constant time, but for the part of the root that was in use. Exit path. */
+/* Drops all entries of a context that vtlb_context_init made. Exit path. */
 void vtlb_flush(struct vtlb_context *context, enum vtlb_flush_cause cause);
 
 /*
- * Drops the entries that cover any of [address, address + size), and tables that this empties. Touches only
- * tables that exist on the way. Exit path if the range is small.
+ * Drops the entries of such a context that cover any of [address, address + size), and tables that this
+ * empties. Touches only tables that exist on the way. Exit path if the range is small.
  */
 void vtlb_flush_range(struct vtlb_context *context, uint64_t address, uint64_t size,
                       enum vtlb_flush_cause cause);
-
-/*
- * Has the context, from its next miss there on, map the 4 KiB at `address` as `translation` says (page_shift:
- * 12) wherever the chain says that no memory is there: a page of the partition's that is not in its p2m, such
- * as an APIC-access page. It survives flushes. A context has one such page at most: another takes its place.
- */
-void vtlb_insert(struct vtlb_context *context, uint64_t address, const struct translation *translation);
-
-/* Takes that page away again, if there is one. Exit path. */
-void vtlb_remove(struct vtlb_context *context);
 
 /* Clears at most `budget` dropped pages ahead of need. Returns how many it cleared. Housekeeping. */
 uint32_t vtlb_clean(struct vtlb *vtlb, uint32_t budget);

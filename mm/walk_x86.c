@@ -4,6 +4,7 @@
 #include "arch/x86/paging_x86.h"
 #include "arch/x86/registers.h"
 #include "lib/errors.h"
+#include "mm/physmap.h"
 
 /*
  * How often a walk begins again because the guest changed an entry between its reading and the setting of A
@@ -11,16 +12,18 @@
  */
 #define ATTEMPTS_MAX 8
 
-/* One walk: the entries that it went through, from the top, and what they say together. */
+/* One walk: the entries that it went through, and what they say together. */
 struct path {
-    struct {
-        gpa_t address;
-        uint64_t value;
-    } entry[PAGING_LEVELS_MAX + 1]; /* by level */
-    unsigned top;                   /* first level with an entry that has A */
-    unsigned leaf;                  /* level of the last entry, which maps the page */
+    struct stage_trail *trail;
+    unsigned top; /* first level with an entry that has A */
     bool user, write, execute;
 };
+
+/* The entry that maps the page. */
+static uint64_t leaf_of(const struct path *path)
+{
+    return path->trail->step[path->trail->leaf].value;
+}
 
 /* ---- What the registers say ---- */
 
@@ -83,20 +86,30 @@ static enum stage_outcome page_fault(const struct walk_x86 *walk, uint64_t addre
 #define KEY_ACCESS_DISABLE 1
 #define KEY_WRITE_DISABLE  2
 
-static uint8_t page_key(const struct walk_x86 *walk, const struct path *path)
+static bool keys_count(const struct walk_x86 *walk)
 {
-    if (!cr4_has(walk, X86_CR4_PKE) || walk->format->levels < 4)
+    return cr4_has(walk, X86_CR4_PKE) && walk->format->levels >= 4;
+}
+
+/* Of a page with the entry `leaf`. */
+static uint8_t page_key(const struct walk_x86 *walk, uint64_t leaf)
+{
+    return keys_count(walk) ? (leaf >> PTE_KEY_SHIFT) & 15 : 0;
+}
+
+/* What PKRU denies of the page that the path leads to: KEY_*; nothing if it is a supervisor's. */
+static unsigned denied_by_key(const struct walk_x86 *walk, const struct path *path)
+{
+    if (!keys_count(walk) || !path->user)
         return 0;
-    return (path->entry[path->leaf].value >> PTE_KEY_SHIFT) & 15;
+    return walk->registers.pkru >> (2 * page_key(walk, leaf_of(path))) &
+           (KEY_ACCESS_DISABLE | KEY_WRITE_DISABLE);
 }
 
 static bool key_forbids(const struct walk_x86 *walk, const struct path *path, unsigned access)
 {
-    unsigned denied;
+    const unsigned denied = is_fetch(access) ? 0 : denied_by_key(walk, path);
 
-    if (!cr4_has(walk, X86_CR4_PKE) || walk->format->levels < 4 || !path->user || is_fetch(access))
-        return false;
-    denied = walk->registers.pkru >> (2 * page_key(walk, path));
     return (denied & KEY_ACCESS_DISABLE) != 0 ||
            ((denied & KEY_WRITE_DISABLE) != 0 && (access & PAGING_WRITE) != 0 &&
             (is_user_access(access) || write_protect(walk)));
@@ -125,57 +138,151 @@ static bool user_may(const struct path *path, unsigned access)
 
 /* ---- The walk ---- */
 
-/* Reads the path to `address` from the top; STAGE_DONE when it ends at an entry that maps a page. */
-static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t address, unsigned access,
-                                    struct path *path, struct stage_fault *fault)
+/*
+ * Reads the entry at `offset` of the table that the trail has at `level`, and finds the table first if need
+ * be. Where no memory is, nobody answers: all bits are 1.
+ */
+static enum stage_outcome read_entry(const struct walk_x86 *walk, struct stage_trail *trail, unsigned level,
+                                     unsigned offset, struct stage_fault *fault)
 {
-    const struct paging_format *format = walk->format;
-    const bool nxe = no_execute_enabled(walk);
-    uint64_t table = walk->registers.cr3 & format->address;
+    unsigned char **host = &trail->step[level].host;
+    const unsigned size = walk->format->entry_size;
 
-    path->top = format->levels;
-    if (format == &paging_x86_pae) {
-        /* The top level is in registers, was checked when they were loaded, and has neither rights nor A. */
-        const uint64_t pdpte = walk->registers.pdpte[paging_index(format, 3, address)];
-        if ((pdpte & PTE_PRESENT) == 0)
-            return page_fault(walk, address, access, 0, fault);
-        table = pdpte & format->address;
-        path->top = 2;
-    }
+    if (*host == NULL) {
+        struct translation t;
+        enum stage_outcome outcome =
+            stage_chain_walk(walk->memory, trail->step[level].table + offset, PAGING_READ, &t, fault);
 
-    for (path->leaf = path->top;; path->leaf--) {
-        const unsigned level = path->leaf;
-        const gpa_t at = GPA(table + (uint64_t)paging_index(format, level, address) * format->entry_size);
-        uint64_t value;
-        enum stage_outcome outcome = guest_memory_load(walk->memory, at, format->entry_size, &value, fault);
-
-        if (outcome != STAGE_DONE) {
+        if (outcome == STAGE_DONE) {
+            *host = physmap_pointer(HPA(align_down(t.address, PAGE_SIZE)));
+            trail->step[level].writable = (t.rights & PAGING_WRITE) != 0;
+        } else if (outcome == STAGE_NO_MEMORY) {
+            trail->step[level].value = size == 4 ? UINT32_MAX : UINT64_MAX;
+            trail->step[level].writable = false;
+            return STAGE_DONE;
+        } else {
             fault->in_tables = true;
             return outcome;
         }
-        path->entry[level].address = at;
-        path->entry[level].value = value;
+    }
+    trail->step[level].value =
+        size == 4 ? __atomic_load_n((const uint32_t *)(const void *)(*host + offset), __ATOMIC_RELAXED)
+                  : __atomic_load_n((const uint64_t *)(const void *)(*host + offset), __ATOMIC_RELAXED);
+    return STAGE_DONE;
+}
+
+static unsigned entry_offset(const struct walk_x86 *walk, unsigned level, uint64_t address)
+{
+    return paging_index(walk->format, level, address) * walk->format->entry_size;
+}
+
+static uint8_t path_rights(const struct path *path)
+{
+    return (path->user ? PAGING_USER : 0) | (path->write ? PAGING_WRITE : 0) |
+           (path->execute ? PAGING_EXECUTE : 0);
+}
+
+static void take_rights(struct path *path, uint64_t value)
+{
+    path->user &= (value & PTE_USER) != 0;
+    path->write &= (value & PTE_WRITE) != 0;
+    path->execute &= (value & PTE_NO_EXECUTE) == 0; /* reserved, and so refused, unless EFER.NXE is 1 */
+}
+
+/* Where the path begins: at the top, or where the caller knows the rest. False: nothing is there. */
+static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct path *path)
+{
+    const struct paging_format *format = walk->format;
+    struct stage_trail *trail = path->trail;
+    uint64_t table = walk->registers.cr3 & format->address;
+
+    trail->top = format->levels;
+    path->top = format->levels;
+    if (trail->known != 0) {
+        const uint8_t rights = trail->step[trail->known].rights;
+
+        path->user = (rights & PAGING_USER) != 0;
+        path->write = (rights & PAGING_WRITE) != 0;
+        path->execute = (rights & PAGING_EXECUTE) != 0;
+        path->top = trail->known;
+        return true;
+    }
+    if (format == &paging_x86_pae) {
+        /* The top level is in registers, was checked when they were loaded, and has neither rights nor A. */
+        const uint64_t pdpte = walk->registers.pdpte[paging_index(format, 3, address)];
+
+        trail->step[3].table = walk->registers.cr3;
+        trail->step[3].value = pdpte;
+        trail->step[3].host = NULL;
+        trail->step[3].rights = path_rights(path);
+        if ((pdpte & PTE_PRESENT) == 0)
+            return false;
+        table = pdpte & format->address;
+        path->top = 2;
+    }
+    trail->step[path->top].table = table;
+    trail->step[path->top].host = NULL;
+    trail->step[path->top].rights = path_rights(path);
+    return true;
+}
+
+/* Reads the path to `address`; STAGE_DONE when it ends at an entry that maps a page. */
+static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t address, unsigned access,
+                                    struct path *path, struct stage_fault *fault)
+{
+    struct stage_trail *trail = path->trail;
+
+    if (!begin_path(walk, address, path))
+        return page_fault(walk, address, access, 0, fault);
+    for (unsigned level = path->top;; level--) {
+        enum stage_outcome outcome =
+            read_entry(walk, trail, level, entry_offset(walk, level, address), fault);
+        if (outcome != STAGE_DONE)
+            return outcome;
+
+        const uint64_t value = trail->step[level].value;
         if ((value & PTE_PRESENT) == 0)
             return page_fault(walk, address, access, 0, fault);
 
-        /*
-         * Where PS = 1 cannot map a page it is reserved, but in 32-bit paging without CR4.PSE, which ignores
-         * it.
-         */
         const bool maps_page = level == 1 || ((value & PTE_LARGE) != 0 && large_is_used(walk, level));
-        uint64_t reserved = paging_x86_reserved(format, level, maps_page, walk->registers.physical_bits, nxe);
-        if (!maps_page && level > 1 && format->entry_size == 8)
-            reserved |= PTE_LARGE;
-        if ((value & reserved) != 0)
+        if ((value & walk->reserved[level][maps_page]) != 0)
             return page_fault(walk, address, access, PAGE_FAULT_PRESENT | PAGE_FAULT_RESERVED, fault);
 
-        path->user &= (value & PTE_USER) != 0;
-        path->write &= (value & PTE_WRITE) != 0;
-        path->execute &= (value & PTE_NO_EXECUTE) == 0; /* reserved, and so refused, unless EFER.NXE is 1 */
-        if (maps_page)
+        take_rights(path, value);
+        if (maps_page) {
+            trail->leaf = (uint8_t)level;
             return STAGE_DONE;
-        table = value & format->address;
+        }
+        trail->step[level - 1].table = value & walk->format->address;
+        trail->step[level - 1].host = NULL;
+        trail->step[level - 1].rights = path_rights(path);
     }
+}
+
+/*
+ * Replaces the entry at `offset` of the trail's table of `level` by `desired` if it still is *expected, which
+ * else becomes what is there. A write to memory that cannot be written is lost.
+ */
+static enum stage_outcome exchange(const struct walk_x86 *walk, const struct stage_trail *trail,
+                                   unsigned level, unsigned offset, uint64_t *expected, uint64_t desired,
+                                   bool *exchanged, struct stage_fault *fault)
+{
+    const unsigned size = walk->format->entry_size;
+    enum stage_outcome outcome;
+
+    if (likely(trail->step[level].writable)) {
+        *exchanged = guest_memory_exchange_at(trail->step[level].host + offset, size, expected, desired);
+        return STAGE_DONE;
+    }
+    outcome = guest_memory_exchange(walk->memory, GPA(trail->step[level].table + offset), size, expected,
+                                    desired, exchanged, fault);
+    if (outcome == STAGE_NO_MEMORY) {
+        *exchanged = true;
+        return STAGE_DONE;
+    }
+    if (outcome != STAGE_DONE)
+        fault->in_tables = true;
+    return outcome;
 }
 
 /*
@@ -183,31 +290,32 @@ static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t addres
  * compare-and-swap against the value that the walk relied on (SDM vol. 3, "Accessed and Dirty Flags").
  * STAGE_AGAIN: an entry has become another.
  */
-static enum stage_outcome mark_path(const struct walk_x86 *walk, struct path *path, unsigned access,
-                                    struct stage_fault *fault)
+static enum stage_outcome mark_path(const struct walk_x86 *walk, const struct path *path, uint64_t address,
+                                    unsigned access, struct stage_fault *fault)
 {
-    for (unsigned level = path->top; level >= path->leaf; level--) {
-        const bool dirties = level == path->leaf && (access & PAGING_WRITE) != 0;
-        const uint64_t wanted = PTE_ACCESSED | (dirties ? PTE_DIRTY : 0);
-        uint64_t *value = &path->entry[level].value;
+    struct stage_trail *trail = path->trail;
 
-        while ((*value & wanted) != wanted) {
+    for (unsigned level = path->top; level >= trail->leaf; level--) {
+        const bool dirties = level == trail->leaf && (access & PAGING_WRITE) != 0;
+        const uint64_t wanted = PTE_ACCESSED | (dirties ? PTE_DIRTY : 0);
+        uint64_t *value = &trail->step[level].value;
+
+        while (unlikely((*value & wanted) != wanted)) {
+            const unsigned offset = entry_offset(walk, level, address);
             uint64_t now = *value;
             bool exchanged;
             enum stage_outcome outcome =
-                guest_memory_exchange(walk->memory, path->entry[level].address, walk->format->entry_size,
-                                      &now, *value | wanted, &exchanged, fault);
-            if (outcome != STAGE_DONE) {
-                fault->in_tables = true;
+                exchange(walk, trail, level, offset, &now, *value | wanted, &exchanged, fault);
+
+            if (outcome != STAGE_DONE)
                 return outcome;
-            }
             if (exchanged) {
                 *value |= wanted;
             } else if (((now ^ *value) & ~(PTE_ACCESSED | PTE_DIRTY)) == 0 && (now & ~*value) != 0) {
                 *value = now; /* another processor set one of the two: at most twice */
             } else {
                 *fault = (struct stage_fault){
-                    .stage = &walk->stage, .address = path->entry[level].address.value, .in_tables = true};
+                    .stage = &walk->stage, .address = trail->step[level].table + offset, .in_tables = true};
                 return STAGE_AGAIN;
             }
         }
@@ -216,13 +324,12 @@ static enum stage_outcome mark_path(const struct walk_x86 *walk, struct path *pa
 }
 
 /*
- * The memory type that the page's PAT, PCD and PWT bits choose (SDM vol. 3, "Selecting a Memory Type from the
- * PAT").
+ * The memory type that the PAT, PCD and PWT bits of a page's entry choose (SDM vol. 3, "Selecting a Memory
+ * Type from the PAT").
  */
-static uint8_t page_memory_type(const struct walk_x86 *walk, const struct path *path)
+static uint8_t page_memory_type(const struct walk_x86 *walk, unsigned level, uint64_t value)
 {
-    const uint64_t value = path->entry[path->leaf].value;
-    const uint64_t pat = path->leaf == 1 ? PTE_PAT : PTE_LARGE_PAT;
+    const uint64_t pat = level == 1 ? PTE_PAT : PTE_LARGE_PAT;
     const unsigned index =
         ((value & PTE_PWT) ? 1 : 0) + ((value & PTE_PCD) ? 2 : 0) + ((value & pat) ? 4 : 0);
 
@@ -230,41 +337,59 @@ static uint8_t page_memory_type(const struct walk_x86 *walk, const struct path *
 }
 
 /*
- * What a target may grant, whose hardware has CR0.WP = 1 and knows nothing of the guest's D bit: no write
- * while D is 0. (Keys are its hardware's to check.) A supervisor write that only CR0.WP = 0 allows makes it a
- * supervisor's writable page, until a user access makes it the user's again; SMEP, which then no longer sees
- * a user's page, is kept by no execute. SMAP cannot be kept so: with CR4.SMAP = 1 too, such a translation
- * must not outlive the access.
+ * What a target may grant that knows nothing of the guest's D bit: no write while D is 0. (Keys are its
+ * hardware's to check.)
  */
-static uint8_t granted_rights(const struct walk_x86 *walk, const struct path *path, unsigned access)
+static uint8_t granted_rights(const struct path *path, uint64_t leaf)
 {
-    const bool writes = (access & PAGING_WRITE) != 0;
-    const bool dirty = writes || (path->entry[path->leaf].value & PTE_DIRTY) != 0;
-    uint8_t rights = PAGING_READ;
+    return PAGING_READ | (path->user ? PAGING_USER : 0) | (path->execute ? PAGING_EXECUTE : 0) |
+           (path->write && (leaf & PTE_DIRTY) != 0 ? PAGING_WRITE : 0);
+}
 
-    if (path->user)
-        rights |= PAGING_USER;
-    if (path->execute)
-        rights |= PAGING_EXECUTE;
-    if (path->write && dirty)
-        rights |= PAGING_WRITE;
-    if (writes && !path->write) {
-        rights = (rights | PAGING_WRITE) & ~PAGING_USER;
-        if (path->user && cr4_has(walk, X86_CR4_SMEP))
-            rights &= ~PAGING_EXECUTE;
-    }
-    return rights;
+/*
+ * The target's hardware has CR0.WP = 1. A supervisor write that only the guest's CR0.WP = 0 allows, whether
+ * the entries or a protection key deny it otherwise, makes the page a supervisor's and writable, until a user
+ * access makes it the user's again. SMEP, which then no longer sees a user's page, is kept by no execute.
+ * SMAP and keys, which may forbid the next access to a user's page, cannot be kept so: where they are in use,
+ * it is for this one access.
+ */
+static void grant_write(const struct walk_x86 *walk, const struct path *path, struct translation *translation)
+{
+    translation->rights = (translation->rights | PAGING_WRITE) & ~PAGING_USER;
+    if (!path->user)
+        return;
+    if (cr4_has(walk, X86_CR4_SMEP))
+        translation->rights &= ~PAGING_EXECUTE;
+    translation->transient = cr4_has(walk, X86_CR4_SMAP) || keys_count(walk);
+}
+
+/* What the path, whose last entry is `leaf` of `level`, says for `address`. */
+static struct translation translation_of(const struct walk_x86 *walk, const struct path *path, unsigned level,
+                                         uint64_t leaf, uint64_t address)
+{
+    const unsigned shift = walk->format->level[level].shift;
+
+    return (struct translation){
+        .address = paging_x86_page_address(walk->format, level, leaf) | (address & (BIT(shift) - 1)),
+        .rights = granted_rights(path, leaf),
+        .memory_type = page_memory_type(walk, level, leaf),
+        .page_shift = (uint8_t)shift,
+        .key = page_key(walk, leaf),
+        .global = (leaf & PTE_GLOBAL) != 0 && cr4_has(walk, X86_CR4_PGE),
+    };
 }
 
 static enum stage_outcome walk_once(const struct walk_x86 *walk, uint64_t address, unsigned access,
-                                    struct translation *translation, struct stage_fault *fault)
+                                    struct translation *translation, struct stage_trail *trail,
+                                    struct stage_fault *fault)
 {
-    struct path path = {.user = true, .write = true, .execute = true};
+    struct path path = {.trail = trail, .user = true, .write = true, .execute = true};
     enum stage_outcome outcome = read_path(walk, address, access, &path, fault);
 
     if (outcome != STAGE_DONE)
         return outcome;
 
+    const bool writes = (access & PAGING_WRITE) != 0;
     const bool key_violated = key_forbids(walk, &path, access);
     const bool allowed =
         is_user_access(access) ? user_may(&path, access) : supervisor_may(walk, &path, access);
@@ -272,26 +397,21 @@ static enum stage_outcome walk_once(const struct walk_x86 *walk, uint64_t addres
         return page_fault(walk, address, access, PAGE_FAULT_PRESENT | (key_violated ? PAGE_FAULT_KEY : 0),
                           fault);
     if ((access & STAGE_ACCESS_PROBE) == 0) {
-        outcome = mark_path(walk, &path, access, fault);
+        outcome = mark_path(walk, &path, address, access, fault);
         if (outcome != STAGE_DONE)
             return outcome;
     }
 
-    const uint64_t leaf = path.entry[path.leaf].value;
-    const unsigned shift = walk->format->level[path.leaf].shift;
-    *translation = (struct translation){
-        .address = paging_x86_page_address(walk->format, path.leaf, leaf) | (address & (BIT(shift) - 1)),
-        .rights = granted_rights(walk, &path, access),
-        .memory_type = page_memory_type(walk, &path),
-        .page_shift = (uint8_t)shift,
-        .key = page_key(walk, &path),
-        .global = (leaf & PTE_GLOBAL) != 0 && cr4_has(walk, X86_CR4_PGE),
-    };
+    *translation =
+        translation_of(walk, &path, trail->leaf, leaf_of(&path) | (writes ? PTE_DIRTY : 0), address);
+    if (unlikely(writes && (!path.write || denied_by_key(walk, &path) != 0)))
+        grant_write(walk, &path, translation);
     return STAGE_DONE;
 }
 
-static enum stage_outcome walk_x86(const struct stage *stage, uint64_t address, unsigned access,
-                                   struct translation *translation, struct stage_fault *fault)
+static enum stage_outcome walk_trail(const struct stage *stage, uint64_t address, unsigned access,
+                                     struct translation *translation, struct stage_trail *trail,
+                                     struct stage_fault *fault)
 {
     const struct walk_x86 *walk = container_of(stage, struct walk_x86, stage);
     enum stage_outcome outcome;
@@ -306,23 +426,72 @@ static enum stage_outcome walk_x86(const struct stage *stage, uint64_t address, 
             .memory_type = MEMORY_TYPE_WB,
             .page_shift = PAGE_SHIFT_1G,
         };
+        trail->top = trail->leaf = 0;
         return STAGE_DONE;
     }
     for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        outcome = walk_once(walk, address, access, translation, fault);
+        outcome = walk_once(walk, address, access, translation, trail, fault);
         if (outcome != STAGE_AGAIN)
             break;
     }
     return outcome;
 }
 
+static enum stage_outcome walk_x86(const struct stage *stage, uint64_t address, unsigned access,
+                                   struct translation *translation, struct stage_fault *fault)
+{
+    struct stage_trail trail;
+
+    trail.known = 0;
+    return walk_trail(stage, address, access, translation, &trail, fault);
+}
+
+static bool peek(const struct stage *stage, uint64_t address, uint64_t value, const struct stage_trail *trail,
+                 struct translation *translation)
+{
+    const struct walk_x86 *walk = container_of(stage, struct walk_x86, stage);
+    const uint8_t rights = trail->step[1].rights;
+    struct path path = {
+        .user = (rights & PAGING_USER) != 0,
+        .write = (rights & PAGING_WRITE) != 0,
+        .execute = (rights & PAGING_EXECUTE) != 0,
+    };
+
+    if ((~value & (PTE_PRESENT | PTE_ACCESSED)) != 0 || (value & walk->reserved[1][true]) != 0)
+        return false;
+    take_rights(&path, value);
+    *translation = translation_of(walk, &path, 1, value, address);
+    return true;
+}
+
 void walk_x86_init(struct walk_x86 *walk, const struct stage_chain *memory)
 {
-    *walk = (struct walk_x86){.stage = {.walk = walk_x86}, .memory = memory};
+    *walk = (struct walk_x86){.stage = {.walk = walk_x86, .walk_trail = walk_trail, .peek = peek},
+                              .memory = memory};
+}
+
+/*
+ * What must be 0 in the entries of each level. Where PS = 1 cannot map a page it is reserved, but in 32-bit
+ * paging without CR4.PSE, which ignores it.
+ */
+static void find_reserved(struct walk_x86 *walk)
+{
+    const struct paging_format *format = walk->format;
+    const bool nxe = no_execute_enabled(walk);
+
+    for (unsigned level = 1; level <= format->levels; level++)
+        for (unsigned maps_page = 0; maps_page < 2; maps_page++)
+            walk->reserved[level][maps_page] =
+                paging_x86_reserved(format, level, maps_page != 0, walk->registers.physical_bits, nxe) |
+                (maps_page == 0 && format->entry_size == 8 ? PTE_LARGE : 0);
 }
 
 void walk_x86_set(struct walk_x86 *walk, const struct walk_x86_registers *registers)
 {
+    const struct paging_format *before = walk->format;
+    const bool same =
+        registers->efer == walk->registers.efer && registers->physical_bits == walk->registers.physical_bits;
+
     walk->registers = *registers;
     if ((registers->cr0 & X86_CR0_PG) == 0)
         walk->format = NULL;
@@ -332,6 +501,8 @@ void walk_x86_set(struct walk_x86 *walk, const struct walk_x86_registers *regist
         walk->format = &paging_x86_pae;
     else
         walk->format = (registers->cr4 & X86_CR4_LA57) != 0 ? &paging_x86_5level : &paging_x86_4level;
+    if (walk->format != NULL && (walk->format != before || !same))
+        find_reserved(walk);
 }
 
 int walk_x86_load_pdptes(const struct stage_chain *memory, const struct walk_x86_registers *registers,

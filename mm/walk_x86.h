@@ -33,6 +33,7 @@ struct walk_x86 {
     const struct stage_chain *memory;   /* the space that the tables are in; borrowed */
     const struct paging_format *format; /* NULL: paging is off */
     struct walk_x86_registers registers;
+    uint64_t reserved[PAGING_LEVELS_MAX + 1][2]; /* bits, by level; [1] where an entry maps a page */
 };
 
 /* A walker over tables in `memory` (borrowed as long as it is used). Paging is off until walk_x86_set. */

@@ -61,7 +61,9 @@ void apicv_set_mode(const struct apicv *apicv, struct vcpu *vcpu, enum apicv_mod
     vcpu_write(vcpu, VMCS_PIN_CONTROLS, pin | (posts ? VMX_PIN_POSTED_INTERRUPTS : 0));
     vcpu_write(vcpu, VMCS_SECONDARY_CONTROLS,
                (vcpu_read(vcpu, VMCS_SECONDARY_CONTROLS) & ~(uint64_t)MODES) | controls);
-    vcpu_write(vcpu, VMCS_MSR_BITMAPS, x2apic ? apicv->msr_bitmap_x2apic.value : apicv->msr_bitmap.value);
+    for (unsigned regime = 0; regime < VCPU_REGIMES; regime++)
+        vcpu->msr_bitmaps[regime] = x2apic ? apicv->msr_bitmap_x2apic[regime] : apicv->msr_bitmap[regime];
+    vcpu_write(vcpu, VMCS_MSR_BITMAPS, vcpu->msr_bitmaps[vcpu->regime].value);
     /* An interrupt that waits is the processor's to deliver now, or no longer. */
     vcpu->events_changed = true;
     if (controls & DELIVERY) /* its check at the entry counts only without delivery */

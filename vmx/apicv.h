@@ -9,9 +9,11 @@
  *   x2APIC  "virtualize x2APIC mode", and an MSR bitmap that lets the virtual registers through
  *   none    disabled: the TPR shadow alone
  *
- * In the first two, where the processor has them, together with "APIC-register virtualization" and
- * "virtual-interrupt delivery", and posted interrupts. Where it has not, and where a partition's policy is to
- * intercept the TPR, everything is emulated from exits; the model is the same.
+ * The mode is the same in both regimes: with EPT the access page stands in the guest's memory, with shadow
+ * paging in the tables that the processor walks. In the first two modes, where the processor has them,
+ * together with "APIC-register virtualization" and "virtual-interrupt delivery", and posted interrupts. Where
+ * it has not, and where a partition's policy is to intercept the TPR, everything is emulated from exits; the
+ * model is the same.
  *
  * There is no state but the VMCS and the register page: RVI, SVI and the EOI-exit bitmap are made of IRR, ISR
  * and TMR whenever events are looked at (vmx/events.c).
@@ -29,13 +31,14 @@ enum apicv_mode {
 
 /* One partition's. The frames are the caller's, for as long as its vCPUs live. */
 struct apicv {
-    bool accesses;           /* virtualize APIC accesses */
-    bool x2apic;             /* virtualize x2APIC mode */
-    bool delivery;           /* APIC-register virtualization and virtual-interrupt delivery */
-    bool posted;             /* posted interrupts */
-    hpa_t access_page;       /* if `accesses`: a zeroed frame, the partition's */
-    hpa_t msr_bitmap;        /* filled by policy_msr_bitmap */
-    hpa_t msr_bitmap_x2apic; /* if `x2apic`: filled by policy_msr_bitmap_x2apic */
+    bool accesses;     /* virtualize APIC accesses */
+    bool x2apic;       /* virtualize x2APIC mode */
+    bool delivery;     /* APIC-register virtualization and virtual-interrupt delivery */
+    bool posted;       /* posted interrupts */
+    hpa_t access_page; /* if `accesses`: a zeroed frame, the partition's */
+    /* By regime; 0 for one that no vCPU is ever in. */
+    hpa_t msr_bitmap[VCPU_REGIMES];        /* filled by policy_msr_bitmap */
+    hpa_t msr_bitmap_x2apic[VCPU_REGIMES]; /* if `x2apic`: filled by policy_msr_bitmap_x2apic */
 };
 
 /*

@@ -10,6 +10,8 @@
  *   REQUIRED   always 1; without it Umbra does not run
  *   PREFERRED  1 where the processor can, else Umbra does without
  *   DEMANDED   1 when the demands say so (struct vmx_demands)
+ *   BY_REGIME  likewise, for a regime (enum vcpu_regime): a processor that lacks it, or insists on it, may
+ *              still have the other regime
  *   RUNTIME    0 at first, toggled while the guest runs; without it Umbra does not run
  *   BY_MODE    0 at first; where the processor can, follows the mode of the local APIC (vmx/apicv.h)
  *   NEVER      always 0
@@ -24,12 +26,12 @@
     X(PRIMARY, 2, INTERRUPT_WINDOW_EXITING, "interrupt-window exiting", RUNTIME, "an interrupt waits")       \
     X(PRIMARY, 3, TSC_OFFSETTING, "TSC offsetting", REQUIRED, "a partition's time starts at 0")              \
     X(PRIMARY, 7, HLT_EXITING, "HLT exiting", REQUIRED, "a halted vCPU gives its processor back")            \
-    X(PRIMARY, 9, INVLPG_EXITING, "INVLPG exiting", DEMANDED, "for a virtual TLB of x86 tables")             \
+    X(PRIMARY, 9, INVLPG_EXITING, "INVLPG exiting", BY_REGIME, "by shadow paging")                           \
     X(PRIMARY, 10, MWAIT_EXITING, "MWAIT exiting", REQUIRED, "not offered: #UD")                             \
     X(PRIMARY, 11, RDPMC_EXITING, "RDPMC exiting", REQUIRED, "no counters are offered: #GP")                 \
     X(PRIMARY, 12, RDTSC_EXITING, "RDTSC exiting", NEVER, "the offset suffices")                             \
-    X(PRIMARY, 15, CR3_LOAD_EXITING, "CR3-load exiting", DEMANDED, "by the policy of CR3")                   \
-    X(PRIMARY, 16, CR3_STORE_EXITING, "CR3-store exiting", DEMANDED, "by the policy of CR3")                 \
+    X(PRIMARY, 15, CR3_LOAD_EXITING, "CR3-load exiting", BY_REGIME, "by the policy of CR3")                  \
+    X(PRIMARY, 16, CR3_STORE_EXITING, "CR3-store exiting", BY_REGIME, "by the policy of CR3")                \
     X(PRIMARY, 17, TERTIARY_CONTROLS, "activate tertiary controls", NEVER, "none of them is wanted")         \
     X(PRIMARY, 19, CR8_LOAD_EXITING, "CR8-load exiting", DEMANDED, "by the policy of the TPR")               \
     X(PRIMARY, 20, CR8_STORE_EXITING, "CR8-store exiting", DEMANDED, "by the policy of the TPR")             \
@@ -42,15 +44,15 @@
     X(PRIMARY, 28, MSR_BITMAPS, "use MSR bitmaps", REQUIRED, "by the MSR policy")                            \
     X(PRIMARY, 29, MONITOR_EXITING, "MONITOR exiting", REQUIRED, "not offered: #UD")                         \
     X(PRIMARY, 30, PAUSE_EXITING, "PAUSE exiting", NEVER, "only loops of it are of interest")                \
-    X(PRIMARY, 31, SECONDARY_CONTROLS, "activate secondary controls", REQUIRED, "EPT stands there")          \
+    X(PRIMARY, 31, SECONDARY_CONTROLS, "activate secondary controls", REQUIRED, "EPT and VPID stand there")  \
     X(SECONDARY, 0, VIRTUALIZE_APIC_ACCESSES, "virtualize APIC accesses", BY_MODE, "while in xAPIC mode")    \
-    X(SECONDARY, 1, EPT, "enable EPT", REQUIRED, "shadow paging is not built yet")                           \
+    X(SECONDARY, 1, EPT, "enable EPT", BY_REGIME, "else shadow paging")                                      \
     X(SECONDARY, 2, DESCRIPTOR_TABLE_EXITING, "descriptor-table exiting", NEVER, "the guest's own")          \
     X(SECONDARY, 3, RDTSCP, "enable RDTSCP", PREFERRED, "RDTSCP and RDPID, offered where obtained")          \
     X(SECONDARY, 4, VIRTUALIZE_X2APIC, "virtualize x2APIC mode", BY_MODE, "while in x2APIC mode")            \
     X(SECONDARY, 5, VPID, "enable VPID", PREFERRED, "else each transition flushes the TLB")                  \
     X(SECONDARY, 6, WBINVD_EXITING, "WBINVD exiting", PREFERRED, "guest memory is coherent")                 \
-    X(SECONDARY, 7, UNRESTRICTED_GUEST, "unrestricted guest", REQUIRED, "for guests without paging")         \
+    X(SECONDARY, 7, UNRESTRICTED_GUEST, "unrestricted guest", BY_REGIME, "for guests without paging")        \
     X(SECONDARY, 8, APIC_REGISTER_VIRTUALIZATION, "APIC-register virtualization", BY_MODE, "in both")        \
     X(SECONDARY, 9, VIRTUAL_INTERRUPT_DELIVERY, "virtual-interrupt delivery", BY_MODE, "in both")            \
     X(SECONDARY, 10, PAUSE_LOOP_EXITING, "PAUSE-loop exiting", DEMANDED, "when vCPUs share a processor")     \
@@ -85,10 +87,10 @@
     X(EXIT, 9, HOST_64, "host address-space size", REQUIRED, "Umbra runs in 64-bit mode")                    \
     X(EXIT, 12, LOAD_PERF_GLOBAL_CTRL, "exit: load IA32_PERF_GLOBAL_CTRL", NEVER, "no counters")             \
     X(EXIT, 15, ACKNOWLEDGE_INTERRUPT, "acknowledge interrupt on exit", REQUIRED, "for its vector")          \
-    X(EXIT, 18, SAVE_PAT, "save IA32_PAT", REQUIRED, "IA32_PAT is the guest's, without exits")               \
-    X(EXIT, 19, LOAD_PAT, "exit: load IA32_PAT", REQUIRED, "and Umbra has its own")                          \
-    X(EXIT, 20, SAVE_EFER, "save IA32_EFER", REQUIRED, "IA32_EFER is the guest's")                           \
-    X(EXIT, 21, LOAD_EFER, "exit: load IA32_EFER", REQUIRED, "and Umbra has its own")                        \
+    X(EXIT, 18, SAVE_PAT, "save IA32_PAT", PREFERRED, "with EPT, IA32_PAT is the guest's")                   \
+    X(EXIT, 19, LOAD_PAT, "exit: load IA32_PAT", PREFERRED, "and Umbra has its own")                         \
+    X(EXIT, 20, SAVE_EFER, "save IA32_EFER", PREFERRED, "IA32_EFER is the guest's")                          \
+    X(EXIT, 21, LOAD_EFER, "exit: load IA32_EFER", PREFERRED, "and Umbra has its own")                       \
     X(EXIT, 22, SAVE_PREEMPTION_TIMER, "save VMX-preemption timer", PREFERRED, "what is left of a slice")    \
     X(EXIT, 23, CLEAR_BNDCFGS, "clear IA32_BNDCFGS", NEVER, "MPX is not offered")                            \
     X(EXIT, 24, CONCEAL_FROM_PT, "exit: conceal VMX from PT", NEVER, "processor trace is off")               \
@@ -107,8 +109,8 @@
     X(ENTRY, 10, TO_SMM, "entry to SMM", NEVER, "no SMM monitor")                                            \
     X(ENTRY, 11, DEACTIVATE_DUAL_MONITOR, "deactivate dual-monitor treatment", NEVER, "no SMM monitor")      \
     X(ENTRY, 13, LOAD_PERF_GLOBAL_CTRL, "entry: load IA32_PERF_GLOBAL_CTRL", NEVER, "no counters")           \
-    X(ENTRY, 14, LOAD_PAT, "entry: load IA32_PAT", REQUIRED, "IA32_PAT is the guest's, without exits")       \
-    X(ENTRY, 15, LOAD_EFER, "entry: load IA32_EFER", REQUIRED, "IA32_EFER is the guest's")                   \
+    X(ENTRY, 14, LOAD_PAT, "entry: load IA32_PAT", PREFERRED, "with EPT, IA32_PAT is the guest's")           \
+    X(ENTRY, 15, LOAD_EFER, "entry: load IA32_EFER", PREFERRED, "else vmx/state.h switches what differs")    \
     X(ENTRY, 16, LOAD_BNDCFGS, "load IA32_BNDCFGS", NEVER, "MPX is not offered")                             \
     X(ENTRY, 17, CONCEAL_FROM_PT, "entry: conceal VMX from PT", NEVER, "processor trace is off")             \
     X(ENTRY, 18, LOAD_RTIT_CTL, "load IA32_RTIT_CTL", NEVER, "processor trace is off")                       \

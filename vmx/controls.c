@@ -8,6 +8,7 @@ enum want {
     WANT_REQUIRED,
     WANT_PREFERRED,
     WANT_DEMANDED,
+    WANT_BY_REGIME,
     WANT_RUNTIME,
     WANT_BY_MODE,
     WANT_NEVER,
@@ -36,14 +37,31 @@ static const struct control table[VMX_CONTROL_ROWS] = {
 #undef X
 };
 
-/* A control that may be 1 only if another one is (SDM vol. 3, 26.2.1). Those that follow a mode are seen to
- * in vmx/apicv.c. */
+/*
+ * A control that may be 1 only if another one is (SDM vol. 3, 26.2.1). Those that follow a mode are seen to
+ * in vmx/apicv.c. IA32_EFER and IA32_PAT are switched by the VMCS wholly or not at all, and with EPT they
+ * must be: nothing else keeps the guest's apart from Umbra's there. A row comes after those on what it needs.
+ */
 static const struct {
     uint8_t row;
     uint8_t needs;
 } dependencies[] = {
     {VMX_CONTROL_PIN_VIRTUAL_NMIS, VMX_CONTROL_PIN_NMI_EXITING},
     {VMX_CONTROL_PRIMARY_NMI_WINDOW_EXITING, VMX_CONTROL_PIN_VIRTUAL_NMIS},
+    {VMX_CONTROL_SECONDARY_EPT, VMX_CONTROL_EXIT_SAVE_PAT},
+    {VMX_CONTROL_SECONDARY_EPT, VMX_CONTROL_EXIT_LOAD_PAT},
+    {VMX_CONTROL_SECONDARY_EPT, VMX_CONTROL_ENTRY_LOAD_PAT},
+    {VMX_CONTROL_SECONDARY_EPT, VMX_CONTROL_EXIT_SAVE_EFER},
+    {VMX_CONTROL_SECONDARY_EPT, VMX_CONTROL_EXIT_LOAD_EFER},
+    {VMX_CONTROL_SECONDARY_EPT, VMX_CONTROL_ENTRY_LOAD_EFER},
+    {VMX_CONTROL_ENTRY_LOAD_PAT, VMX_CONTROL_EXIT_SAVE_PAT},
+    {VMX_CONTROL_ENTRY_LOAD_PAT, VMX_CONTROL_EXIT_LOAD_PAT},
+    {VMX_CONTROL_EXIT_SAVE_PAT, VMX_CONTROL_ENTRY_LOAD_PAT},
+    {VMX_CONTROL_EXIT_LOAD_PAT, VMX_CONTROL_ENTRY_LOAD_PAT},
+    {VMX_CONTROL_ENTRY_LOAD_EFER, VMX_CONTROL_EXIT_SAVE_EFER},
+    {VMX_CONTROL_ENTRY_LOAD_EFER, VMX_CONTROL_EXIT_LOAD_EFER},
+    {VMX_CONTROL_EXIT_SAVE_EFER, VMX_CONTROL_ENTRY_LOAD_EFER},
+    {VMX_CONTROL_EXIT_LOAD_EFER, VMX_CONTROL_ENTRY_LOAD_EFER},
     {VMX_CONTROL_SECONDARY_UNRESTRICTED_GUEST, VMX_CONTROL_SECONDARY_EPT},
     {VMX_CONTROL_SECONDARY_MODE_BASED_EXECUTE, VMX_CONTROL_SECONDARY_EPT},
     {VMX_CONTROL_EXIT_SAVE_PREEMPTION_TIMER, VMX_CONTROL_PIN_PREEMPTION_TIMER},
@@ -132,11 +150,6 @@ static bool firmware_permits(const struct vmx_capabilities *c)
            (c->feature_control & FEATURE_CONTROL_VMXON_OUTSIDE_SMX);
 }
 
-static bool has_true_controls(const struct vmx_capabilities *c)
-{
-    return c->basic & VMX_BASIC_TRUE_CONTROLS;
-}
-
 static bool has_wb_vmcs(const struct vmx_capabilities *c)
 {
     return (c->basic >> VMX_BASIC_TYPE_SHIFT & VMX_BASIC_TYPE_MASK) == MEMORY_TYPE_WB;
@@ -145,16 +158,6 @@ static bool has_wb_vmcs(const struct vmx_capabilities *c)
 static bool has_wide_addresses(const struct vmx_capabilities *c)
 {
     return !(c->basic & VMX_BASIC_32BIT_ADDRESS);
-}
-
-static bool has_ept(const struct vmx_capabilities *c)
-{
-    return vmx_controls_available(c, VMX_WORD_SECONDARY, VMX_SECONDARY_EPT);
-}
-
-static bool has_unrestricted_guest(const struct vmx_capabilities *c)
-{
-    return vmx_controls_available(c, VMX_WORD_SECONDARY, VMX_SECONDARY_UNRESTRICTED_GUEST);
 }
 
 static bool has_ept_format(const struct vmx_capabilities *c)
@@ -167,9 +170,47 @@ static bool has_invept(const struct vmx_capabilities *c)
     return (c->ept_vpid & VMX_EPT_INVEPT) && (c->ept_vpid & (VMX_EPT_INVEPT_SINGLE | VMX_EPT_INVEPT_ALL));
 }
 
-#define UNRESTRICTED_MESSAGE                                                                                 \
-    "this processor needs emulation of guests without paging (it lacks unrestricted guest), which is not "   \
-    "built yet"
+static bool switches_pat(const struct vmx_capabilities *c)
+{
+    return vmx_controls_available(c, VMX_WORD_EXIT, VMX_EXIT_SAVE_PAT | VMX_EXIT_LOAD_PAT) &&
+           vmx_controls_available(c, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_PAT);
+}
+
+bool vmx_capabilities_switch_efer(const struct vmx_capabilities *capabilities)
+{
+    return vmx_controls_available(capabilities, VMX_WORD_EXIT, VMX_EXIT_SAVE_EFER | VMX_EXIT_LOAD_EFER) &&
+           vmx_controls_available(capabilities, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_EFER);
+}
+
+/* The exits that shadow paging needs and EPT does without, and what it is done instead of. */
+#define SHADOW_PRIMARY                                                                                       \
+    (VMX_PRIMARY_CR3_LOAD_EXITING | VMX_PRIMARY_CR3_STORE_EXITING | VMX_PRIMARY_INVLPG_EXITING)
+#define NESTED_PAGING (VMX_SECONDARY_EPT | VMX_SECONDARY_UNRESTRICTED_GUEST)
+
+bool vmx_capabilities_have_ept(const struct vmx_capabilities *capabilities)
+{
+    return vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_EPT) &&
+           has_ept_format(capabilities) && has_invept(capabilities) &&
+           vmx_capabilities_switch_efer(capabilities) && switches_pat(capabilities) &&
+           (vmx_controls_must(capabilities, VMX_WORD_PRIMARY) & SHADOW_PRIMARY) == 0;
+}
+
+bool vmx_capabilities_have_unrestricted_guest(const struct vmx_capabilities *capabilities)
+{
+    return vmx_capabilities_have_ept(capabilities) &&
+           vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_UNRESTRICTED_GUEST);
+}
+
+bool vmx_capabilities_have_shadow(const struct vmx_capabilities *capabilities)
+{
+    return vmx_controls_available(capabilities, VMX_WORD_PRIMARY, SHADOW_PRIMARY) &&
+           (vmx_controls_must(capabilities, VMX_WORD_SECONDARY) & NESTED_PAGING) == 0;
+}
+
+static bool has_translation(const struct vmx_capabilities *c)
+{
+    return vmx_capabilities_have_ept(c) || vmx_capabilities_have_shadow(c);
+}
 
 /* From what hides everything else to what is rarest. Controls that are missing come after them, by name. */
 static const struct {
@@ -178,13 +219,10 @@ static const struct {
 } obstacles[] = {
     {has_vmx, "this processor has no VT-x"},
     {firmware_permits, "VT-x is locked off: turn it on in the firmware's settings"},
-    {has_ept, "this processor needs shadow paging, which is not built yet"},
-    {has_unrestricted_guest, UNRESTRICTED_MESSAGE},
-    {has_true_controls, "this processor has no TRUE registers of VMX controls"},
     {has_wb_vmcs, "this processor does not keep VMCSs in write-back memory"},
     {has_wide_addresses, "this processor keeps VMCSs below 4 GiB only"},
-    {has_ept_format, "this processor's EPT has no four-level tables in write-back memory"},
-    {has_invept, "this processor has no INVEPT"},
+    {has_translation,
+     "this processor has neither EPT as Umbra needs it nor the exits that shadow paging needs"},
 };
 
 const char *vmx_capabilities_obstacle(const struct vmx_capabilities *capabilities)
@@ -197,7 +235,8 @@ const char *vmx_capabilities_obstacle(const struct vmx_capabilities *capabilitie
         const struct control *control = &table[i];
         enum vmx_word word = (enum vmx_word)control->word;
         bool needed = control->want == WANT_REQUIRED || control->want == WANT_RUNTIME;
-        bool welcome = control->want == WANT_REQUIRED || control->want == WANT_PREFERRED;
+        bool welcome = control->want == WANT_REQUIRED || control->want == WANT_PREFERRED ||
+                       control->want == WANT_BY_REGIME;
 
         if (needed && !vmx_controls_available(capabilities, word, control->mask))
             return control->missing;
@@ -223,7 +262,7 @@ static int decide(struct vmx_controls *controls, const struct vmx_capabilities *
     bool must = vmx_controls_must(capabilities, word) & control->mask;
     bool demanded = is_demanded(demands, control);
 
-    if (demanded && control->want != WANT_DEMANDED)
+    if (demanded && control->want != WANT_DEMANDED && control->want != WANT_BY_REGIME)
         return -EINVAL;
     switch ((enum want)control->want) {
     case WANT_REQUIRED:
@@ -236,6 +275,7 @@ static int decide(struct vmx_controls *controls, const struct vmx_capabilities *
             controls->words[word] |= control->mask;
         return 0;
     case WANT_DEMANDED:
+    case WANT_BY_REGIME:
         if (demanded && !may)
             return -EOPNOTSUPP;
         if (demanded)

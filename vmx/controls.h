@@ -42,6 +42,23 @@ void vmx_capabilities_read(struct vmx_capabilities *capabilities, const struct v
  */
 const char *vmx_capabilities_obstacle(const struct vmx_capabilities *capabilities) __must_check;
 
+/*
+ * Whether guests can be run by EPT: its tables and their invalidation are as Umbra needs them, no exits of
+ * shadow paging are insisted on, and IA32_EFER and IA32_PAT can be the guest's without exits.
+ */
+bool vmx_capabilities_have_ept(const struct vmx_capabilities *capabilities);
+
+/* Whether guests without paging, and in real mode, can be run as well. Only with vmx_capabilities_have_ept.
+ */
+bool vmx_capabilities_have_unrestricted_guest(const struct vmx_capabilities *capabilities);
+
+/* Whether guests can be run by shadow paging. One of it and EPT is there, or else there is an obstacle. */
+bool vmx_capabilities_have_shadow(const struct vmx_capabilities *capabilities);
+
+/* Whether VMCSs switch IA32_EFER between guest and Umbra: what vmx_controls_compute makes use of if it is so.
+ */
+bool vmx_capabilities_switch_efer(const struct vmx_capabilities *capabilities);
+
 /* Bits of control word `word` that must be 1, and that may be 1 (SDM vol. 3, A.3 to A.5). */
 uint64_t vmx_controls_must(const struct vmx_capabilities *capabilities, enum vmx_word word);
 uint64_t vmx_controls_may(const struct vmx_capabilities *capabilities, enum vmx_word word);

@@ -120,6 +120,15 @@ void vcpu_requeue_event(struct vcpu *vcpu, uint64_t information, uint64_t error_
     vcpu->events_changed = true;
 }
 
+void vcpu_event_delivered(struct vcpu *vcpu)
+{
+    if (EVENT_TYPE(vcpu->injection) == VCPU_EVENT_NMI)
+        vcpu_write(vcpu, VMCS_GUEST_INTERRUPTIBILITY,
+                   vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY) | BLOCKING_BY_NMI);
+    set_injection(vcpu, 0, 0, 0);
+    vcpu->events_changed = true;
+}
+
 void vcpu_restore_nmi_blocking(struct vcpu *vcpu, uint64_t information)
 {
     if ((information & EVENT_NMI_UNBLOCKED) == 0 || vcpu->injection != 0)

@@ -70,6 +70,12 @@ void vcpu_requeue_event(struct vcpu *vcpu, uint64_t information, uint64_t error_
                         uint64_t instruction_length);
 
 /*
+ * The event whose delivery the last exit interrupted has been delivered in the processor's place: it is not
+ * delivered again, and if it was an NMI, others are blocked now.
+ */
+void vcpu_event_delivered(struct vcpu *vcpu);
+
+/*
  * An exit whose `information` (exit interruption information, or qualification of an EPT violation) has
  * EVENT_NMI_UNBLOCKED interrupted an IRET that had unblocked NMIs already: they are blocked until it is run
  * again (SDM vol. 3, "Resuming guest software after handling an exception").

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * The words of the policy tables: what is done with a guest's access to a piece of privileged state.
+ * The words of the policy tables: what is done with a guest's access to a piece of privileged state, and who
+ * translates its addresses, which changes the answer for some of it.
  */
 
 enum policy {
@@ -10,6 +11,13 @@ enum policy {
                          holds */
     POLICY_SHADOWING, /* the guest has a value of its own, the hardware holds Umbra's */
     POLICY_RESERVED,  /* not there for a guest: #GP where the processor gives one */
+};
+
+/* Who translates a guest's addresses. */
+enum vcpu_regime {
+    VCPU_REGIME_EPT,    /* the processor: the guest's own page tables, and EPT behind them */
+    VCPU_REGIME_SHADOW, /* Umbra: the processor walks tables of the virtual TLB, without EPT */
+    VCPU_REGIMES,
 };
 
 /*

@@ -25,7 +25,7 @@
 
 static const struct cr_policy_row rows[] = {
     /*                   class unrestricted restricted shadow override */
-    CR0(PE,         MODE, THROUGH,   SHADOW_1, SHADOW_1,  false, "else must be 1 in VMX operation"),
+    CR0(PE,         MODE, THROUGH,   SHADOW_1, SHADOW_1,  true,  "else must be 1 in VMX operation"),
     CR0(MP,         USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's FPU"),
     CR0(EM,         USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's FPU"),
     CR0(TS,         USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's FPU; toggled often"),
@@ -52,7 +52,7 @@ static const struct cr_policy_row rows[] = {
     CR4(OSFXSR,     USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's FPU"),
     CR4(OSXMMEXCPT, USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's FPU"),
     CR4(UMIP,       USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's own protection"),
-    CR4(LA57,       MODE, THROUGH,   THROUGH,  SHADOW_0,  false, "offered by CPUID or not there"),
+    CR4(LA57,       MODE, THROUGH,   THROUGH,  INTERCEPT, false, "shadow tables have as many levels"),
     CR4(VMXE,       MODE, SHADOW_1,  SHADOW_1, SHADOW_1,  false, "must be 1 in VMX operation"),
     CR4(SMXE,       MODE, SHADOW_1,  SHADOW_1, SHADOW_1,  false, "1 where there is SMX; GETSEC exits"),
     CR4(FSGSBASE,   USER, THROUGH,   THROUGH,  THROUGH,   true,  "the guest's segment bases"),
@@ -61,7 +61,7 @@ static const struct cr_policy_row rows[] = {
     CR4(KL,         USER, RESERVED,  RESERVED, RESERVED,  false, "key locker is not offered"),
     CR4(SMEP,       MODE, THROUGH,   THROUGH,  INTERCEPT, true,  "part of a shadow root's role"),
     CR4(SMAP,       MODE, THROUGH,   THROUGH,  INTERCEPT, true,  "part of a shadow root's role"),
-    CR4(PKE,        USER, THROUGH,   THROUGH,  THROUGH,   true,  "the keys are in the guest's entries"),
+    CR4(PKE,        USER, THROUGH,   THROUGH,  INTERCEPT, true,  "part of a shadow root's role"),
     CR4(CET,        USER, RESERVED,  RESERVED, RESERVED,  false, "CET is not offered"),
     CR4(PKS,        USER, RESERVED,  RESERVED, RESERVED,  false, "supervisor keys are not offered"),
     CR4(UINTR,      USER, RESERVED,  RESERVED, RESERVED,  false, "user interrupts are not offered"),
@@ -284,10 +284,11 @@ enum cr_answer policy_cr4_write(const struct register_policy *policy, struct cr_
     if ((value & X86_CR4_CET) && !(state->cr0 & X86_CR0_WP))
         return CR_GP;
 
-    /* SDM vol. 3, 4.4.1 and 4.10.4.1. */
+    /* SDM vol. 3, 4.4.1 and 4.10.4.1; PSE and the setting of PCIDE change what a virtual TLB has entries of.
+     */
     if ((changed & (X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP)) && uses_pdptes(&after))
         *effects |= CR_EFFECT_PDPTES;
-    if ((changed & (X86_CR4_PGE | X86_CR4_PAE)) || (changed & state->cr4 & X86_CR4_PCIDE) ||
+    if ((changed & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_PCIDE)) ||
         (changed & value & X86_CR4_SMEP))
         *effects |= CR_EFFECT_FLUSH;
     *state = after;
@@ -320,12 +321,19 @@ uint64_t policy_cr0_clts(uint64_t cr0)
 
 void policy_register_demand(const struct register_policy *policy, struct vmx_demands *demands)
 {
+    static const struct {
+        uint32_t primary, secondary;
+    } instances[CR_INSTANCES] = {
+        [CR_INSTANCE_UNRESTRICTED] = {0, VMX_SECONDARY_EPT | VMX_SECONDARY_UNRESTRICTED_GUEST},
+        [CR_INSTANCE_RESTRICTED] = {0, VMX_SECONDARY_EPT},
+        [CR_INSTANCE_SHADOW] = {VMX_PRIMARY_INVLPG_EXITING, 0},
+    };
     uint64_t *primary = &demands->words[VMX_WORD_PRIMARY];
 
+    *primary |= instances[policy->instance].primary;
+    demands->words[VMX_WORD_SECONDARY] |= instances[policy->instance].secondary;
     if (policy->cr3 == POLICY_INTERCEPT)
         *primary |= VMX_PRIMARY_CR3_LOAD_EXITING | VMX_PRIMARY_CR3_STORE_EXITING;
-    if (policy->instance == CR_INSTANCE_SHADOW)
-        *primary |= VMX_PRIMARY_INVLPG_EXITING;
     if (policy->tpr == POLICY_SHADOWING)
         *primary |= VMX_PRIMARY_TPR_SHADOW;
     if (policy->tpr == POLICY_INTERCEPT)

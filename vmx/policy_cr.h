@@ -165,5 +165,6 @@ enum cr_answer policy_efer_write(const struct register_policy *policy, struct cr
 uint64_t policy_cr0_lmsw(uint64_t cr0, uint16_t source);
 uint64_t policy_cr0_clts(uint64_t cr0);
 
-/* Adds the controls that the policies of CR3 and TPR ask for. */
+/* Adds the controls that the instance and the policies of CR3 and TPR ask for: also who translates (EPT,
+ * unrestricted guest, INVLPG exiting). */
 void policy_register_demand(const struct register_policy *policy, struct vmx_demands *demands);

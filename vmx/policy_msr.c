@@ -24,7 +24,9 @@
 
 /*
  * X(first, last, ROW, "name", READ, WRITE, HANDLER, FEATURE, CLASS, value, "reason"), ascending. The first
- * table is of registers below MSR_LOW_END, the second of those from MSR_HIGH_FIRST.
+ * table is of registers below MSR_LOW_END, the second of those from MSR_HIGH_FIRST. READ and WRITE are
+ * policies; THROUGH_EPT: through in the EPT regime, an intercept in the other, where the hardware's is
+ * Umbra's.
  */
 #define MSR_LOW_END    0xe00
 #define MSR_HIGH_FIRST 0xc0000080
@@ -84,7 +86,7 @@
       "memory types come from EPT and PAT") \
     X(0x268, 0x26f, MTRR_FIX4K, "IA32_MTRR_FIX4K", SHADOWING, SHADOWING, MTRR, MTRR, STRUCTURE, 0, \
       "memory types come from EPT and PAT") \
-    X(0x277, 0x277, PAT, "IA32_PAT", THROUGH, THROUGH, NONE, PAT, STRUCTURE, PAT_RESET, "in the VMCS") \
+    X(0x277, 0x277, PAT, "IA32_PAT", THROUGH_EPT, THROUGH_EPT, PAT, PAT, STRUCTURE, PAT_RESET, "in the VMCS") \
     X(0x2ff, 0x2ff, MTRR_DEF_TYPE, "IA32_MTRR_DEF_TYPE", SHADOWING, SHADOWING, MTRR, MTRR, STRUCTURE, 0, \
       "memory types come from EPT and PAT") \
     X(0x6e0, 0x6e0, TSC_DEADLINE, "IA32_TSC_DEADLINE", INTERCEPT, INTERCEPT, TSC_DEADLINE, TSC_DEADLINE, \
@@ -95,7 +97,7 @@
       "no supervisor state component is offered")
 
 #define MSRS_HIGH(X) \
-    X(0xc0000080, 0xc0000080, EFER, "IA32_EFER", THROUGH, INTERCEPT, EFER, EFER, MODE, 0, \
+    X(0xc0000080, 0xc0000080, EFER, "IA32_EFER", THROUGH_EPT, INTERCEPT, EFER, EFER, MODE, 0, \
       "in the VMCS; a write is checked, and long mode follows it") \
     X(0xc0000081, 0xc0000084, SYSCALL, "IA32_STAR/LSTAR/CSTAR/FMASK", THROUGH, THROUGH, NONE, LONG_MODE, \
       VECTOR, 0, "switched by software") \
@@ -116,10 +118,18 @@ enum row_index {
 };
 
 // clang-format off
+/* A policy in each regime. */
+#define IN_ALL(WHAT)       {[0 ... VCPU_REGIMES - 1] = POLICY_##WHAT}
+#define ACCESS_THROUGH     IN_ALL(THROUGH)
+#define ACCESS_INTERCEPT   IN_ALL(INTERCEPT)
+#define ACCESS_SHADOWING   IN_ALL(SHADOWING)
+#define ACCESS_RESERVED    IN_ALL(RESERVED)
+#define ACCESS_THROUGH_EPT {[VCPU_REGIME_EPT] = POLICY_THROUGH, [VCPU_REGIME_SHADOW] = POLICY_INTERCEPT}
+
 static const struct msr_policy_row rows[] = {
-    [ROW_NONE] = {.name = "none", .read = POLICY_RESERVED, .write = POLICY_RESERVED, .reason = "not there"},
+    [ROW_NONE] = {.name = "none", .read = ACCESS_RESERVED, .write = ACCESS_RESERVED, .reason = "not there"},
 #define X(FIRST, LAST, ROW, NAME, READ, WRITE, HANDLER, FEATURE, CLASS, VALUE, REASON) \
-    [ROW_##ROW] = {FIRST, LAST, NAME, POLICY_##READ, POLICY_##WRITE, MSR_HANDLER_##HANDLER, \
+    [ROW_##ROW] = {FIRST, LAST, NAME, ACCESS_##READ, ACCESS_##WRITE, MSR_HANDLER_##HANDLER, \
                    MSR_FEATURE_##FEATURE, CLASS_##CLASS, VALUE, REASON},
     MSRS_LOW(X)
     MSRS_HIGH(X)
@@ -203,7 +213,7 @@ static void pass(uint8_t *run, uint32_t msr)
     run[(msr % MSR_BITMAP_RUN) / 8] &= (uint8_t) ~(1U << msr % 8);
 }
 
-void policy_msr_bitmap(void *bitmap, uint32_t features)
+void policy_msr_bitmap(void *bitmap, uint32_t features, enum vcpu_regime regime)
 {
     uint8_t *bits = bitmap;
 
@@ -213,9 +223,9 @@ void policy_msr_bitmap(void *bitmap, uint32_t features)
         bool is_high = row->first >= MSR_BITMAP_HIGH_FIRST;
 
         for (uint32_t msr = row->first; i != ROW_NONE && msr <= row->last; msr++) {
-            if (policy_msr_on_read(row, features) == POLICY_THROUGH)
+            if (policy_msr_on_read(row, features, regime) == POLICY_THROUGH)
                 pass(bits + (is_high ? MSR_BITMAP_READ_HIGH : MSR_BITMAP_READ_LOW), msr);
-            if (policy_msr_on_write(row, features) == POLICY_THROUGH)
+            if (policy_msr_on_write(row, features, regime) == POLICY_THROUGH)
                 pass(bits + (is_high ? MSR_BITMAP_WRITE_HIGH : MSR_BITMAP_WRITE_LOW), msr);
         }
     }
@@ -243,11 +253,11 @@ static const struct {
     {0x83f, 0x83f, false, true, false}, /* self-IPI */
 };
 
-void policy_msr_bitmap_x2apic(void *bitmap, uint32_t features, bool delivery)
+void policy_msr_bitmap_x2apic(void *bitmap, uint32_t features, enum vcpu_regime regime, bool delivery)
 {
     uint8_t *bits = bitmap;
 
-    policy_msr_bitmap(bitmap, features);
+    policy_msr_bitmap(bitmap, features, regime);
     if ((features & BIT(MSR_FEATURE_X2APIC)) == 0)
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(x2apic_virtual); i++) {

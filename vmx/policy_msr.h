@@ -21,7 +21,8 @@ enum msr_handler {
     MSR_HANDLER_APIC_BASE,     /* the local APIC's place and mode */
     MSR_HANDLER_X2APIC,        /* the local APIC's registers, #GP when not in x2APIC mode */
     MSR_HANDLER_EFER,          /* policy_efer_write */
-    MSR_HANDLER_XSS,           /* 0 is the only value; another is #GP */
+    MSR_HANDLER_PAT,         /* kept and checked as the processor does; what Umbra's tables say follows it */
+    MSR_HANDLER_XSS,         /* 0 is the only value; another is #GP */
     MSR_HANDLER_MISC_ENABLE, /* reset value: the row's; a write keeps no bit but FAST_STRINGS and LIMIT_CPUID
                               */
     MSR_HANDLER_MTRR,        /* kept and checked as the processor does, without effect on EPT memory types */
@@ -54,12 +55,12 @@ struct msr_policy_row {
     uint32_t first;
     uint32_t last;
     const char *name;
-    uint8_t read;    /* enum policy */
-    uint8_t write;   /* enum policy */
-    uint8_t handler; /* enum msr_handler */
-    uint8_t feature; /* enum msr_feature */
-    uint8_t class;   /* enum state_class */
-    uint64_t value;  /* reset value, constant or mask, as the handler says */
+    uint8_t read[VCPU_REGIMES];  /* enum policy */
+    uint8_t write[VCPU_REGIMES]; /* enum policy */
+    uint8_t handler;             /* enum msr_handler */
+    uint8_t feature;             /* enum msr_feature */
+    uint8_t class;               /* enum state_class */
+    uint64_t value;              /* reset value, constant or mask, as the handler says */
     const char *reason;
 };
 
@@ -73,19 +74,21 @@ uint32_t policy_msr_features(const struct cpuid_image *image);
  */
 const struct msr_policy_row *policy_msr_find(uint32_t msr);
 
-/* The policy of an access to a register of `row` in a partition with `features`. */
-static inline enum policy policy_msr_on_read(const struct msr_policy_row *row, uint32_t features)
+/* The policy of an access to a register of `row` by a vCPU in `regime`, in a partition with `features`. */
+static inline enum policy policy_msr_on_read(const struct msr_policy_row *row, uint32_t features,
+                                             enum vcpu_regime regime)
 {
-    return features & BIT(row->feature) ? (enum policy)row->read : POLICY_RESERVED;
+    return features & BIT(row->feature) ? (enum policy)row->read[regime] : POLICY_RESERVED;
 }
 
-static inline enum policy policy_msr_on_write(const struct msr_policy_row *row, uint32_t features)
+static inline enum policy policy_msr_on_write(const struct msr_policy_row *row, uint32_t features,
+                                              enum vcpu_regime regime)
 {
-    return features & BIT(row->feature) ? (enum policy)row->write : POLICY_RESERVED;
+    return features & BIT(row->feature) ? (enum policy)row->write[regime] : POLICY_RESERVED;
 }
 
 /* Fills the 4 KiB MSR bitmap at `bitmap`: a 0 for every access that is through, a 1 for all others. */
-void policy_msr_bitmap(void *bitmap, uint32_t features);
+void policy_msr_bitmap(void *bitmap, uint32_t features, enum vcpu_regime regime);
 
 /*
  * The same for a vCPU in x2APIC mode whose processor virtualises that mode (SDM vol. 3, "Virtualizing
@@ -93,7 +96,7 @@ void policy_msr_bitmap(void *bitmap, uint32_t features);
  * APIC-register virtualization and virtual-interrupt delivery, else the TPR alone. Never to be used without
  * the control "virtualize x2APIC mode": the guest would reach the machine's own APIC.
  */
-void policy_msr_bitmap_x2apic(void *bitmap, uint32_t features, bool delivery);
+void policy_msr_bitmap_x2apic(void *bitmap, uint32_t features, enum vcpu_regime regime, bool delivery);
 
 /* The value of the register `row` after reset, for rows that have one. */
 static inline uint64_t policy_msr_reset_value(const struct msr_policy_row *row)

@@ -44,7 +44,7 @@ int vmx_processor_enable(const struct vmx_capabilities *capabilities, hpa_t regi
     cpu_write_cr4((cr4 | capabilities->cr4_fixed0) & capabilities->cr4_fixed1);
 
     if (this_cpu(percpu_number) == 0)
-        vcpu_state_probe();
+        vcpu_state_probe(vmx_capabilities_switch_efer(capabilities));
     memset(physmap_pointer(region), 0, PAGE_SIZE);
     *(uint32_t *)physmap_pointer(region) = (uint32_t)(capabilities->basic & VMX_BASIC_REVISION);
     if (!vmx_on(region))

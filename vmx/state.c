@@ -33,6 +33,9 @@ struct area {
 };
 _Static_assert(sizeof(struct area) == VCPU_XSAVE_AREA_SIZE, "the area fills its frame");
 
+/* Place in struct vcpu_state's `msrs`. */
+#define MSR_PLACE_EFER 7
+
 // clang-format off
 #define IN_VMCS(NAME, CLASS)             {.name = NAME, .place = STATE_IN_VMCS, .class = CLASS_##CLASS}
 #define MSR_IN_VMCS(NAME, CLASS, FIRST, LAST) \
@@ -83,6 +86,7 @@ static const struct vcpu_state_row rows[] = {
     {SWITCHED_MSR("IA32_KERNEL_GS_BASE", STRUCTURE, MSR_IA32_KERNEL_GS_BASE, 4)},
     {SWITCHED_MSR("IA32_TSC_AUX", USER, MSR_IA32_TSC_AUX, 5), IF(0x80000001, 0, EDX, CPUID_EXT1_EDX_RDTSCP)},
     {SWITCHED_MSR("IA32_XSS", STRUCTURE, MSR_IA32_XSS, 6), IF(0xd, 1, EAX, CPUID_D1_EAX_XSAVES)},
+    {SWITCHED_MSR("IA32_EFER.SCE", MODE, MSR_IA32_EFER, MSR_PLACE_EFER), .without_vmcs = true},
     {SWITCHED("XCR0", STRUCTURE, XCR0, 0, xcr0), IF(1, 0, ECX, CPUID_1_ECX_XSAVE)},
     {SWITCHED("x87, XMM, YMM, ZMM, opmasks, MXCSR", USER, EXTENDED, 0, xsave_area)},
     CLEARED("branch predictors, return stack"),
@@ -94,6 +98,7 @@ static const struct vcpu_state_row rows[] = {
 /* What this machine's processors have, found out once: CPUID is too dear for every switch. */
 static struct {
     uint64_t components; /* that XSAVE switches; 0: there is no XSAVE */
+    uint64_t efer;       /* Umbra's own, without SCE; 0: the VMCS switches it */
     const struct vcpu_state_row *switched[ARRAY_SIZE(rows)];
     unsigned switched_count;
     struct vcpu_barriers barriers;
@@ -136,7 +141,8 @@ static bool exists(const struct vcpu_state_row *row)
 {
     uint64_t value;
 
-    return announced(row) && (row->access != STATE_ACCESS_MSR || trap_rdmsr_safe(row->index, &value));
+    return announced(row) && (!row->without_vmcs || machine.efer != 0) &&
+           (row->access != STATE_ACCESS_MSR || trap_rdmsr_safe(row->index, &value));
 }
 
 static struct vcpu_barriers probe_barriers(void)
@@ -165,11 +171,12 @@ static struct vcpu_barriers probe_barriers(void)
     return vcpu_barriers_decide(&facts);
 }
 
-void vcpu_state_probe(void)
+void vcpu_state_probe(bool efer_in_vmcs)
 {
     bool has_xsave = (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) != 0;
 
     machine.components = has_xsave ? cpu_xcr0_supported() & VCPU_STATE_COMPONENTS : 0;
+    machine.efer = efer_in_vmcs ? 0 : cpu_rdmsr(MSR_IA32_EFER) & ~X86_EFER_SCE;
     machine.barriers = probe_barriers();
     machine.switched_count = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
@@ -186,6 +193,7 @@ void vcpu_state_reset(struct vcpu_state *state)
 
     *state = (struct vcpu_state){
         .xsave_area = area, .owner = state->owner, .dr6 = X86_DR6_INIT, .xcr0 = X86_XCR0_X87};
+    state->msrs[MSR_PLACE_EFER] = machine.efer;
     memset(area, 0, sizeof(*area));
     memcpy(area->xsave, &fcw, sizeof(fcw));
     memcpy(area->xsave + XSAVE_MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
@@ -327,6 +335,11 @@ void vcpu_state_save(struct vcpu_state *state)
 {
     for (unsigned i = 0; i < machine.switched_count; i++)
         save(machine.switched[i], state);
+}
+
+void vcpu_state_write_efer(uint64_t efer)
+{
+    cpu_wrmsr(MSR_IA32_EFER, machine.efer | (efer & X86_EFER_SCE));
 }
 
 /* Makes the processor forget what the former owner's vCPUs taught it and left in its caches. */

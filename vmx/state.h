@@ -41,7 +41,7 @@ enum vcpu_state_access {
     STATE_ACCESS_EXTENDED, /* the whole XSAVE area */
 };
 
-#define VCPU_STATE_MSRS 7
+#define VCPU_STATE_MSRS 8
 
 struct vcpu_state {
     uint64_t cr2;
@@ -56,12 +56,13 @@ struct vcpu_state {
 
 struct vcpu_state_row {
     const char *name;
-    uint8_t place;   /* enum vcpu_state_place */
-    uint8_t class;   /* enum state_class */
-    uint8_t access;  /* enum vcpu_state_access */
-    uint16_t offset; /* STATE_AT_SWITCH: in struct vcpu_state */
-    uint32_t index;  /* number of the MSR, if it is one, or of the debug register */
-    uint32_t last;   /* the last of several MSRs that one row speaks for */
+    uint8_t place;     /* enum vcpu_state_place */
+    uint8_t class;     /* enum state_class */
+    uint8_t access;    /* enum vcpu_state_access */
+    uint16_t offset;   /* STATE_AT_SWITCH: in struct vcpu_state */
+    uint32_t index;    /* number of the MSR, if it is one, or of the debug register */
+    uint32_t last;     /* the last of several MSRs that one row speaks for */
+    bool without_vmcs; /* STATE_AT_SWITCH only where the VMCS does not switch IA32_EFER */
     /* It exists if register `reg` (enum cpuid_register) of CPUID `leaf` has one of `bits`; bits 0: always. */
     uint32_t leaf, bits;
     uint8_t subleaf, reg;
@@ -71,10 +72,11 @@ struct vcpu_state_row {
 const struct vcpu_state_row *vcpu_state_rows(size_t *count);
 
 /*
- * Finds out what there is to switch, and which barriers this machine wants. Start-up, before the first of the
- * others, when RDMSR may fault.
+ * Finds out what there is to switch, and which barriers this machine wants. `efer_in_vmcs`: VMCSs switch
+ * IA32_EFER (VM-entry control "load IA32_EFER" and its like). Start-up, before the first of the others, when
+ * RDMSR may fault.
  */
-void vcpu_state_probe(void);
+void vcpu_state_probe(bool efer_in_vmcs);
 
 /* What vcpu_state_probe decided. */
 const struct vcpu_barriers *vcpu_state_barriers(void);
@@ -92,6 +94,13 @@ struct vcpu_msr_lists vcpu_state_msr_lists(const struct vcpu_state *state);
 
 /* Copies the processor's state to `state`. Interrupts off, no entry since the exit. */
 void vcpu_state_save(struct vcpu_state *state);
+
+/*
+ * Where the VMCS does not switch IA32_EFER: the guest whose state is loaded now has `efer`. Only SCE of it is
+ * of interest: an entry and an exit set LME and LMA by themselves, and NXE is 1 on both sides. Umbra executes
+ * no SYSCALL, so that the guest's SCE may stay while it runs. Interrupts off.
+ */
+void vcpu_state_write_efer(uint64_t efer);
 
 /*
  * The other way round; nothing of the former vCPU remains. If that was another owner's, what cannot be

@@ -21,7 +21,11 @@
 #define RIGHTS_UNUSABLE      0x10000
 #define RIGHTS_CODE_16       0x009b
 #define RIGHTS_DATA_16       0x0093
+#define RIGHTS_TYPE_CODE     BIT(3)
+#define RIGHTS_DPL_SHIFT     5
 #define LIMIT_16             0xffff
+
+#define SELECTOR_RPL         3
 
 #define EPTP_WALK_4          (3 << 3)
 
@@ -30,6 +34,12 @@
 /* The exceptions that exit. #DB and #AC: a guest could otherwise keep the processor delivering them for ever.
  */
 #define EXCEPTION_BITMAP     (BIT(X86_VECTOR_DB) | BIT(X86_VECTOR_AC) | BIT(X86_VECTOR_MC))
+
+/*
+ * Bits of CR4 that the processor ignores without paging. It does not know that the guest has none where
+ * shadow tables stand in for it.
+ */
+#define CR4_OF_PAGING        (X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE)
 
 /* PAUSE-loop exiting, in ticks of the TSC: what lies closer together is one loop; how long one may last. */
 #define PAUSE_LOOP_GAP       128
@@ -41,15 +51,37 @@ _Static_assert(offsetof(struct vcpu, host_rsp) == 0x80, "entry.S: HOST_RSP");
 
 PERCPU static struct vcpu *loaded;
 
+/* The words of controls that a VMCS of Umbra's has. */
+static const struct {
+    enum vmx_word word;
+    uint8_t field; /* its index */
+} control_words[] = {
+    {VMX_WORD_PIN, VMCS_INDEX_PIN_CONTROLS},
+    {VMX_WORD_PRIMARY, VMCS_INDEX_PRIMARY_CONTROLS},
+    {VMX_WORD_SECONDARY, VMCS_INDEX_SECONDARY_CONTROLS},
+    {VMX_WORD_EXIT, VMCS_INDEX_EXIT_CONTROLS},
+    {VMX_WORD_ENTRY, VMCS_INDEX_ENTRY_CONTROLS},
+};
+
+/* What else of the VMCS is another in each regime. */
+static void write_regime(struct vcpu *vcpu)
+{
+    const bool shadow = vcpu->regime == VCPU_REGIME_SHADOW;
+
+    vcpu_write(vcpu, VMCS_EXCEPTION_BITMAP, EXCEPTION_BITMAP | (shadow ? BIT(X86_VECTOR_PF) : 0));
+    vcpu_write(vcpu, VMCS_MSR_BITMAPS, vcpu->msr_bitmaps[vcpu->regime].value);
+    if (shadow && vmx_controls_have(&vcpu->controls, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_PAT))
+        vcpu_write(vcpu, VMCS_GUEST_PAT, PAT_RESET); /* the tables of the virtual TLB are written for it */
+}
+
 static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settings)
 {
-    const uint64_t *words = settings->controls->words;
+    const struct vmx_controls *controls = &vcpu->controls;
     const struct vcpu_msr_lists lists = vcpu_state_msr_lists(&vcpu->state);
     const struct {
         struct vmcs_field field;
         uint64_t value;
     } constants[] = {
-        {VMCS_EXCEPTION_BITMAP, EXCEPTION_BITMAP},
         {VMCS_PAGE_FAULT_ERROR_MASK, 0},
         {VMCS_PAGE_FAULT_ERROR_MATCH, 0},
         {VMCS_CR3_TARGET_COUNT, 0},
@@ -62,29 +94,26 @@ static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settin
         {VMCS_TSC_OFFSET, 0},
     };
 
-    vcpu_write(vcpu, VMCS_PIN_CONTROLS, words[VMX_WORD_PIN]);
-    vcpu_write(vcpu, VMCS_PRIMARY_CONTROLS, words[VMX_WORD_PRIMARY]);
-    vcpu_write(vcpu, VMCS_SECONDARY_CONTROLS, words[VMX_WORD_SECONDARY]);
-    vcpu_write(vcpu, VMCS_EXIT_CONTROLS, words[VMX_WORD_EXIT]);
-    vcpu_write(vcpu, VMCS_ENTRY_CONTROLS, words[VMX_WORD_ENTRY]);
+    for (unsigned i = 0; i < ARRAY_SIZE(control_words); i++)
+        vcpu_write(vcpu, vmcs_field_at(control_words[i].field), controls->words[control_words[i].word]);
     for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
         vcpu_write(vcpu, constants[i].field, constants[i].value);
 
-    vcpu_write(vcpu, VMCS_MSR_BITMAPS, settings->msr_bitmap.value);
-    vcpu_write(vcpu, VMCS_EPT_POINTER, settings->ept_root.value | EPTP_WALK_4 | MEMORY_TYPE_WB);
-    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
+    write_regime(vcpu);
+    vcpu_set_root(vcpu, settings->root);
+    if (vmx_controls_have(controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
         vcpu_write(vcpu, VMCS_VPID, settings->vpid);
-    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_PAUSE_LOOP_EXITING)) {
+    if (vmx_controls_have(controls, VMX_WORD_SECONDARY, VMX_SECONDARY_PAUSE_LOOP_EXITING)) {
         vcpu_write(vcpu, VMCS_PLE_GAP, PAUSE_LOOP_GAP);
         vcpu_write(vcpu, VMCS_PLE_WINDOW, PAUSE_LOOP_WINDOW);
     }
-    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES))
+    if (vmx_controls_have(controls, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES))
         vcpu_write(vcpu, VMCS_XSS_EXITING_BITMAP, 0);
-    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLS_EXITING))
+    if (vmx_controls_have(controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLS_EXITING))
         vcpu_write(vcpu, VMCS_ENCLS_EXITING_BITMAP, UINT64_MAX);
-    if (vmx_controls_have(settings->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLV_EXITING))
+    if (vmx_controls_have(controls, VMX_WORD_SECONDARY, VMX_SECONDARY_ENCLV_EXITING))
         vcpu_write(vcpu, VMCS_ENCLV_EXITING_BITMAP, UINT64_MAX);
-    if (vmx_controls_have(settings->controls, VMX_WORD_PRIMARY, VMX_PRIMARY_TPR_SHADOW)) {
+    if (vmx_controls_have(controls, VMX_WORD_PRIMARY, VMX_PRIMARY_TPR_SHADOW)) {
         vcpu_write(vcpu, VMCS_VIRTUAL_APIC_ADDRESS, settings->virtual_apic.value);
         vcpu_write(vcpu, VMCS_TPR_THRESHOLD, 0);
     }
@@ -97,8 +126,10 @@ static void write_host_state(struct vcpu *vcpu)
     vcpu_write(vcpu, VMCS_HOST_CR0, cpu_read_cr0() & ~X86_CR0_TS);
     vcpu_write(vcpu, VMCS_HOST_CR3, cpu_read_cr3());
     vcpu_write(vcpu, VMCS_HOST_CR4, cpu_read_cr4());
-    vcpu_write(vcpu, VMCS_HOST_EFER, cpu_rdmsr(MSR_IA32_EFER));
-    vcpu_write(vcpu, VMCS_HOST_PAT, cpu_rdmsr(MSR_IA32_PAT));
+    if (vmx_controls_have(&vcpu->controls, VMX_WORD_EXIT, VMX_EXIT_LOAD_EFER))
+        vcpu_write(vcpu, VMCS_HOST_EFER, cpu_rdmsr(MSR_IA32_EFER));
+    if (vmx_controls_have(&vcpu->controls, VMX_WORD_EXIT, VMX_EXIT_LOAD_PAT))
+        vcpu_write(vcpu, VMCS_HOST_PAT, cpu_rdmsr(MSR_IA32_PAT));
     vcpu_write(vcpu, VMCS_HOST_CS_SELECTOR, SELECTOR_CODE);
     vcpu_write(vcpu, VMCS_HOST_SS_SELECTOR, SELECTOR_DATA);
     vcpu_write(vcpu, VMCS_HOST_DS_SELECTOR, SELECTOR_DATA);
@@ -120,18 +151,27 @@ static void write_host_state(struct vcpu *vcpu)
 int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
 {
     uint32_t *region = physmap_pointer(settings->vmcs);
+    const struct vmx_controls *first = settings->controls[settings->regime];
 
     *vcpu = (struct vcpu){
         .vmcs = settings->vmcs,
         .enter = vcpu_barriers_way_in(vcpu_state_barriers()),
         .vpid = settings->vpid,
-        .controls = *settings->controls,
-        .policy = settings->policy,
+        .controls = *first,
+        .regime = settings->regime,
+        .policy = settings->policy[settings->regime],
+        .guest.pat = PAT_RESET,
         .interrupt_ops = settings->interrupt_ops,
         .interrupt_context = settings->interrupt_context,
-        .has_preemption_timer = vmx_controls_have(settings->controls, VMX_WORD_PIN, VMX_PIN_PREEMPTION_TIMER),
+        .has_preemption_timer = vmx_controls_have(first, VMX_WORD_PIN, VMX_PIN_PREEMPTION_TIMER),
         .preemption_timer_shift = settings->capabilities->misc & VMX_MISC_TIMER_SHIFT,
     };
+    for (unsigned regime = 0; regime < VCPU_REGIMES; regime++) {
+        vcpu->policies[regime] = settings->policy[regime];
+        vcpu->msr_bitmaps[regime] = settings->msr_bitmap[regime];
+        if (settings->controls[regime] != NULL)
+            vcpu->regime_controls[regime] = *settings->controls[regime];
+    }
     vcpu->state.xsave_area = settings->xsave_area;
     vcpu->state.owner = settings->owner;
     vcpu_state_reset(&vcpu->state);
@@ -188,8 +228,10 @@ void vcpu_reset(struct vcpu *vcpu)
         struct vmcs_field field;
         uint64_t value;
     } constants[] = {
-        {VMCS_GUEST_DEBUGCTL, 0},     {VMCS_GUEST_PAT, PAT_RESET},  {VMCS_GUEST_SYSENTER_CS, 0},
-        {VMCS_GUEST_SYSENTER_ESP, 0}, {VMCS_GUEST_SYSENTER_EIP, 0},
+        {VMCS_GUEST_DEBUGCTL, 0},
+        {VMCS_GUEST_SYSENTER_CS, 0},
+        {VMCS_GUEST_SYSENTER_ESP, 0},
+        {VMCS_GUEST_SYSENTER_EIP, 0},
     };
 
     const struct cr_state control = {.cr0 = X86_CR0_ET | X86_CR0_CD | X86_CR0_NW};
@@ -197,16 +239,17 @@ void vcpu_reset(struct vcpu *vcpu)
     vcpu_state_reset(&vcpu->state);
     vcpu_state_load(&vcpu->state);
     vcpu_write_control_state(vcpu, &control);
+    vcpu_write_pat(vcpu, PAT_RESET);
     for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
         vcpu_write(vcpu, constants[i].field, constants[i].value);
 }
 
-/* CR0, CR4 and EFER of a start. INIT leaves the caching bits of CR0 as they are. */
+/* CR0, CR3, CR4 and EFER of a start. INIT leaves the caching bits of CR0 as they are. */
 static struct cr_state start_control(struct vcpu *vcpu, const struct vcpu_start *start)
 {
     switch (start->mode) {
     case VCPU_START_PROTECTED_32:
-        return (struct cr_state){.cr0 = X86_CR0_PE | X86_CR0_ET};
+        return (struct cr_state){.cr0 = X86_CR0_PE | X86_CR0_ET, .cr3 = start->cr3};
     case VCPU_START_LONG_64:
         return (struct cr_state){
             .cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_PG | X86_CR0_NE,
@@ -217,6 +260,7 @@ static struct cr_state start_control(struct vcpu *vcpu, const struct vcpu_start 
     default:
         return (struct cr_state){
             .cr0 = X86_CR0_ET | (vcpu_read_cr0(vcpu) & (X86_CR0_CD | X86_CR0_NW)),
+            .cr3 = start->cr3,
         };
     }
 }
@@ -259,7 +303,6 @@ void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start)
         vcpu_write(vcpu, constants[i].field, constants[i].value);
     vcpu_write(vcpu, VMCS_GUEST_RIP, start->rip);
     vcpu_write(vcpu, VMCS_GUEST_RSP, start->rsp);
-    vcpu_write(vcpu, VMCS_GUEST_CR3, start->cr3);
     start_segments(vcpu, start);
     vcpu_write_control_state(vcpu, &control);
     vcpu_flush_linear(vcpu);
@@ -296,6 +339,24 @@ void vcpu_unload_current(void)
         vcpu_unload(this_cpu(loaded));
 }
 
+/* Where the VMCS has Umbra's, the guest's own: also where the processor has no such field. */
+static void take_own_values(struct vcpu *vcpu, struct vcpu_snapshot *snapshot)
+{
+    const struct {
+        unsigned index;
+        uint64_t value;
+    } own[] = {
+        {VMCS_INDEX_GUEST_CR0, vcpu_read_cr0(vcpu)}, {VMCS_INDEX_GUEST_CR3, vcpu_read_cr3(vcpu)},
+        {VMCS_INDEX_GUEST_CR4, vcpu_read_cr4(vcpu)}, {VMCS_INDEX_GUEST_EFER, vcpu_read_efer(vcpu)},
+        {VMCS_INDEX_GUEST_PAT, vcpu_read_pat(vcpu)},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(own); i++) {
+        snapshot->values[own[i].index] = own[i].value;
+        snapshot->known[own[i].index / 64] |= BIT(own[i].index % 64);
+    }
+}
+
 void vcpu_take_snapshot(struct vcpu *vcpu, struct vcpu_snapshot *snapshot)
 {
     memset(snapshot->known, 0, sizeof(snapshot->known));
@@ -308,31 +369,110 @@ void vcpu_take_snapshot(struct vcpu *vcpu, struct vcpu_snapshot *snapshot)
     }
     memcpy(snapshot->registers, vcpu->registers, sizeof(snapshot->registers));
     snapshot->registers[VCPU_RSP] = snapshot->values[VMCS_INDEX_GUEST_RSP];
+    take_own_values(vcpu, snapshot);
     __atomic_store_n(&snapshot->valid, true, __ATOMIC_RELEASE);
 }
 
 void vcpu_read_control_state(struct vcpu *vcpu, struct cr_state *state)
 {
     state->cr0 = vcpu_read_cr0(vcpu);
-    state->cr3 = vcpu_read(vcpu, VMCS_GUEST_CR3);
+    state->cr3 = vcpu_read_cr3(vcpu);
     state->cr4 = vcpu_read_cr4(vcpu);
-    state->efer = vcpu_read(vcpu, VMCS_GUEST_EFER);
+    state->efer = vcpu_read_efer(vcpu);
     state->cs_l = (vcpu_read(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS) & BIT(13)) != 0;
+}
+
+/* IA32_EFER as the hardware holds it while the guest runs. */
+static uint64_t hardware_efer(const struct vcpu *vcpu, uint64_t efer)
+{
+    if (vcpu->regime == VCPU_REGIME_EPT)
+        return efer;
+    /* The hardware's paging is always on: LME is LMA. Shadow tables use the no-execute bit for their own. */
+    return (efer & X86_EFER_SCE) | X86_EFER_NXE | (efer & X86_EFER_LMA ? X86_EFER_LME | X86_EFER_LMA : 0);
+}
+
+static void write_efer(struct vcpu *vcpu, uint64_t efer)
+{
+    vcpu->guest.efer = efer;
+    if (vmx_controls_have(&vcpu->controls, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_EFER))
+        vcpu_write(vcpu, VMCS_GUEST_EFER, hardware_efer(vcpu, efer));
+    else
+        vcpu_state_write_efer(efer);
 }
 
 void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state)
 {
     const struct register_policy *policy = vcpu->policy;
+    const bool paging = vcpu->regime == VCPU_REGIME_EPT || (state->cr0 & X86_CR0_PG) != 0;
+    const uint64_t cr4 = policy_cr_hardware(&policy->cr4, state->cr4);
     uint64_t entry = vcpu_read(vcpu, VMCS_ENTRY_CONTROLS) & ~(uint64_t)VMX_ENTRY_IA32E_GUEST;
 
     vcpu_write(vcpu, VMCS_CR0_MASK, policy_cr_mask(&policy->cr0));
     vcpu_write(vcpu, VMCS_CR4_MASK, policy_cr_mask(&policy->cr4));
     vcpu_write(vcpu, VMCS_GUEST_CR0, policy_cr_hardware(&policy->cr0, state->cr0));
     vcpu_write(vcpu, VMCS_CR0_READ_SHADOW, policy_cr_shadow(&policy->cr0, state->cr0));
-    vcpu_write(vcpu, VMCS_GUEST_CR4, policy_cr_hardware(&policy->cr4, state->cr4));
+    vcpu_write(vcpu, VMCS_GUEST_CR4, paging ? cr4 : cr4 & ~CR4_OF_PAGING);
     vcpu_write(vcpu, VMCS_CR4_READ_SHADOW, policy_cr_shadow(&policy->cr4, state->cr4));
-    vcpu_write(vcpu, VMCS_GUEST_EFER, state->efer);
+    vcpu_write_cr3(vcpu, state->cr3);
+    write_efer(vcpu, state->efer);
     vcpu_write(vcpu, VMCS_ENTRY_CONTROLS, entry | (state->efer & X86_EFER_LMA ? VMX_ENTRY_IA32E_GUEST : 0));
+}
+
+void vcpu_set_root(struct vcpu *vcpu, hpa_t root)
+{
+    if (vcpu->regime == VCPU_REGIME_SHADOW)
+        vcpu_write(vcpu, VMCS_GUEST_CR3, root.value);
+    else
+        vcpu_write(vcpu, VMCS_EPT_POINTER, root.value | EPTP_WALK_4 | MEMORY_TYPE_WB);
+}
+
+/*
+ * A guest that comes from real mode may have segments that the processor enters only with unrestricted guest
+ * (SDM vol. 3, "Checks on guest segment registers"), until it has loaded them anew: a code segment that is of
+ * a type for data, and selectors whose lowest bits are no privilege level. What does not fit is made to fit;
+ * of it, the guest could see no more than those two bits of CS and SS.
+ */
+static void conform_segments(struct vcpu *vcpu)
+{
+    for (unsigned segment = ES; segment <= GS; segment++) {
+        const struct vmcs_field selector = vmcs_field_at(VMCS_INDEX_GUEST_ES_SELECTOR + segment);
+        const struct vmcs_field rights = vmcs_field_at(VMCS_INDEX_GUEST_ES_ACCESS_RIGHTS + segment);
+        const uint64_t level = vcpu_read(vcpu, selector) & SELECTOR_RPL;
+
+        if (segment == CS || segment == SS)
+            vcpu_write(vcpu, selector, vcpu_read(vcpu, selector) & ~(uint64_t)SELECTOR_RPL);
+        else
+            vcpu_write(vcpu, rights, vcpu_read(vcpu, rights) | level << RIGHTS_DPL_SHIFT);
+    }
+    vcpu_write(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS,
+               vcpu_read(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS) | RIGHTS_TYPE_CODE);
+}
+
+void vcpu_set_regime(struct vcpu *vcpu, enum vcpu_regime regime, hpa_t root)
+{
+    const struct vmx_controls *to = &vcpu->regime_controls[regime];
+    const uint64_t pat = vcpu_read_pat(vcpu);
+    struct cr_state state;
+
+    vcpu_read_control_state(vcpu, &state);
+    if (vmx_controls_have(&vcpu->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_UNRESTRICTED_GUEST) &&
+        regime == VCPU_REGIME_SHADOW)
+        conform_segments(vcpu);
+    /* Only what differs between the regimes: the rest may have been switched since. */
+    for (unsigned i = 0; i < ARRAY_SIZE(control_words); i++) {
+        const struct vmcs_field field = vmcs_field_at(control_words[i].field);
+        const enum vmx_word word = control_words[i].word;
+
+        vcpu_write(vcpu, field, vcpu_read(vcpu, field) ^ vcpu->controls.words[word] ^ to->words[word]);
+    }
+    vcpu->regime = regime;
+    vcpu->policy = vcpu->policies[regime];
+    vcpu->controls = *to;
+    write_regime(vcpu);
+    vcpu_write_control_state(vcpu, &state);
+    vcpu_write_pat(vcpu, pat);
+    vcpu_set_root(vcpu, root);
+    vcpu_flush_linear(vcpu);
 }
 
 static void end_step(struct vcpu *vcpu)
@@ -351,7 +491,7 @@ void vcpu_end_step(struct vcpu *vcpu)
 static uint64_t wrap(struct vcpu *vcpu, uint64_t rip)
 {
     bool is_64 = (vcpu_read(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS) & BIT(13)) != 0 &&
-                 (vcpu_read(vcpu, VMCS_GUEST_EFER) & X86_EFER_LMA) != 0;
+                 (vcpu_read_efer(vcpu) & X86_EFER_LMA) != 0;
 
     return is_64 ? rip : (uint32_t)rip;
 }

@@ -9,6 +9,11 @@
  * information) are forgotten at each entry; controls and host state are Umbra's alone and stay known for
  * ever.
  *
+ * A vCPU is in one of two regimes (enum vcpu_regime). In the shadow regime the hardware's CR3, IA32_EFER and
+ * IA32_PAT are Umbra's, as the tables that the processor walks are, and so are some bits of CR0 and CR4 (by
+ * the policy); the guest's own values are read and written by the functions here in either regime, never by
+ * the fields of the VMCS.
+ *
  * All functions want the vCPU's VMCS to be current on this processor (vcpu_load), and interrupts off.
  */
 #include "lib/panic.h"
@@ -55,7 +60,7 @@ struct vcpu {
     hpa_t vmcs;
     bool launched;
     uint16_t vpid;
-    struct vmx_controls controls;
+    struct vmx_controls controls; /* those of the regime in force, as they are at first */
     bool has_preemption_timer;
     uint8_t preemption_timer_shift;
 
@@ -67,7 +72,14 @@ struct vcpu {
     uint64_t known_lasting[VCPU_FIELD_WORDS];
     uint64_t values[VMCS_FIELD_COUNT];
 
-    const struct register_policy *policy; /* the partition's */
+    enum vcpu_regime regime;
+    const struct register_policy *policy; /* of the regime in force */
+    const struct register_policy *policies[VCPU_REGIMES];
+    struct vmx_controls regime_controls[VCPU_REGIMES];
+    hpa_t msr_bitmaps[VCPU_REGIMES]; /* they follow the local APIC's mode (vmx/apicv.h) */
+    struct {
+        uint64_t cr3, efer, pat;
+    } guest; /* the guest's own values in the shadow regime; in the other they are in the VMCS */
 
     /* Events (vmx/events.c). */
     const struct vcpu_interrupt_ops *interrupt_ops;
@@ -85,20 +97,25 @@ struct vcpu {
 /* How a vCPU that is built is set up. All memory is the caller's for as long as the vCPU lives. */
 struct vcpu_settings {
     const struct vmx_capabilities *capabilities;
-    const struct vmx_controls *controls;
-    const struct register_policy *policy;
+    /* By regime; NULL and 0 for one that is never in force. */
+    const struct vmx_controls *controls[VCPU_REGIMES];  /* copied */
+    const struct register_policy *policy[VCPU_REGIMES]; /* derived for an instance that fits the regime */
+    hpa_t msr_bitmap[VCPU_REGIMES];                     /* frames, filled by policy_msr_bitmap */
+    enum vcpu_regime regime;                            /* the first one */
+    hpa_t root; /* as for vcpu_set_root; may be a frame that is not in use yet, until the first entry */
     const struct vcpu_interrupt_ops *interrupt_ops;
     void *interrupt_context;
     hpa_t vmcs;         /* a frame */
-    hpa_t msr_bitmap;   /* a frame, filled by policy_msr_bitmap */
     hpa_t virtual_apic; /* the local APIC's register page */
-    hpa_t ept_root;
-    uint16_t vpid;    /* not 0, one for each vCPU */
-    void *xsave_area; /* VCPU_XSAVE_AREA_SIZE bytes, a frame of its own */
-    uint64_t owner;   /* whose it is: another number for each partition that ever was; not 0 */
+    uint16_t vpid;      /* not 0, one for each vCPU */
+    void *xsave_area;   /* VCPU_XSAVE_AREA_SIZE bytes, a frame of its own */
+    uint64_t owner;     /* whose it is: another number for each partition that ever was; not 0 */
 };
 
-/* The mode a vCPU starts in. Segments are flat in the first two (boot protocols of Linux and Multiboot). */
+/*
+ * The mode a vCPU starts in. Segments are flat in the first two (boot protocols of Linux and Multiboot); only
+ * the last one wants unrestricted guest.
+ */
 enum vcpu_start_mode {
     VCPU_START_PROTECTED_32, /* paging off */
     VCPU_START_LONG_64,      /* 4-level paging by cr3 */
@@ -140,7 +157,10 @@ void vcpu_unload(struct vcpu *vcpu);
 /* The same for whichever vCPU is on this processor, if any. */
 void vcpu_unload_current(void);
 
-/* A copy of what a vCPU's registers hold, to be looked at on any processor. */
+/*
+ * A copy of what a vCPU's registers hold, to be looked at on any processor. CR0, CR3, CR4, IA32_EFER and
+ * IA32_PAT are the guest's own in both regimes.
+ */
 struct vcpu_snapshot {
     bool valid;
     uint64_t registers[VCPU_REGISTERS]; /* RSP too */
@@ -300,12 +320,65 @@ static inline uint64_t vcpu_read_cr4(struct vcpu *vcpu)
                            policy_cr_mask(&vcpu->policy->cr4));
 }
 
-/* Gives the guest new values of CR0, CR4 and EFER, each where the policy puts it; the controls follow
- * EFER.LMA. */
+/*
+ * The guest's own CR3, IA32_EFER and IA32_PAT. In the EPT regime a write takes effect by itself; in the
+ * shadow regime the caller sees to the tables that the processor walks (vcpu_set_root). IA32_EFER is written
+ * by vcpu_write_control_state.
+ */
+static inline uint64_t vcpu_read_cr3(struct vcpu *vcpu)
+{
+    return vcpu->regime == VCPU_REGIME_SHADOW ? vcpu->guest.cr3 : vcpu_read(vcpu, VMCS_GUEST_CR3);
+}
+
+static inline void vcpu_write_cr3(struct vcpu *vcpu, uint64_t value)
+{
+    if (vcpu->regime == VCPU_REGIME_SHADOW)
+        vcpu->guest.cr3 = value;
+    else
+        vcpu_write(vcpu, VMCS_GUEST_CR3, value);
+}
+
+static inline uint64_t vcpu_read_efer(struct vcpu *vcpu)
+{
+    return vcpu->regime == VCPU_REGIME_SHADOW ? vcpu->guest.efer : vcpu_read(vcpu, VMCS_GUEST_EFER);
+}
+
+static inline uint64_t vcpu_read_pat(struct vcpu *vcpu)
+{
+    return vcpu->regime == VCPU_REGIME_SHADOW ? vcpu->guest.pat : vcpu_read(vcpu, VMCS_GUEST_PAT);
+}
+
+static inline void vcpu_write_pat(struct vcpu *vcpu, uint64_t value)
+{
+    if (vcpu->regime == VCPU_REGIME_SHADOW)
+        vcpu->guest.pat = value;
+    else
+        vcpu_write(vcpu, VMCS_GUEST_PAT, value);
+}
+
+/*
+ * Gives the guest new values of CR0, CR3, CR4 and EFER, each where the policy puts it; the controls follow
+ * EFER.LMA. In the shadow regime a guest without paging has none of CR4.SMEP, SMAP and PKE in the hardware,
+ * whose paging is always on.
+ */
 void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state);
 
 /* CR0, CR3, CR4, EFER and CS.L as the guest sees them. */
 void vcpu_read_control_state(struct vcpu *vcpu, struct cr_state *state);
+
+/*
+ * From now on `regime` is in force, with `root` as for vcpu_set_root: controls, MSR bitmap, exception bitmap,
+ * and where the guest's registers are. What the guest sees of them stays; what the processor cached of the
+ * vCPU's linear addresses goes. The vCPU was built with controls and policy for `regime`. The VMCS is
+ * current.
+ */
+void vcpu_set_regime(struct vcpu *vcpu, enum vcpu_regime regime, hpa_t root);
+
+/*
+ * The table that the processor begins its walks at: of EPT, or in the shadow regime of what stands in CR3 (a
+ * PAE one lies below 4 GiB). Nothing is invalidated. The VMCS is current.
+ */
+void vcpu_set_root(struct vcpu *vcpu, hpa_t root);
 
 /* Moves past the instruction that exited: RIP, and the shadows of STI and MOV SS end. */
 void vcpu_skip_instruction(struct vcpu *vcpu);

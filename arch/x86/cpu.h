@@ -23,6 +23,7 @@ void cpu_write_cr0(uint64_t value);
 void cpu_write_cr2(uint64_t value);
 void cpu_write_cr3(uint64_t value);
 void cpu_write_cr4(uint64_t value);
+uint32_t cpu_rdpkru(void);
 uint64_t cpu_read_dr0(void);
 uint64_t cpu_read_dr1(void);
 uint64_t cpu_read_dr2(void);
@@ -88,6 +89,15 @@ CPU_CONTROL_REGISTER(2)
 CPU_CONTROL_REGISTER(3)
 CPU_CONTROL_REGISTER(4)
 #undef CPU_CONTROL_REGISTER
+
+/* PKRU. CR4.PKE is 1. */
+static inline uint32_t cpu_rdpkru(void)
+{
+    uint32_t value;
+
+    __asm__ volatile("rdpkru" : "=a"(value) : "c"(0) : "edx");
+    return value;
+}
 
 #define CPU_DEBUG_REGISTER(n)                                                                                \
     static inline uint64_t cpu_read_dr##n(void)                                                              \

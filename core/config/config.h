@@ -40,6 +40,14 @@ enum config_boot {
     CONFIG_BOOT_ELF,
 };
 
+/* Who translates the addresses of a partition's guest. */
+enum config_paging {
+    CONFIG_PAGING_AUTO,      /* the processor, if it can: _EPT, else _VTLB */
+    CONFIG_PAGING_EPT,       /* the processor */
+    CONFIG_PAGING_VTLB,      /* Umbra's virtual TLB, which keeps what it knows of address spaces, */
+    CONFIG_PAGING_VTLB_BASE, /* or forgets it: the reference */
+};
+
 enum config_on_stop {
     CONFIG_ON_STOP_STAY,
     CONFIG_ON_STOP_RESTART,
@@ -87,6 +95,8 @@ struct config_partition {
     uint64_t memory_base; /* seen by the guest at their machine addresses; beside them CONFIG_MEMORY_LOW */
     unsigned vcpus;       /* as many as dedicated pCPUs, unless given; else 1 */
     struct config_cpus cpus;
+    enum config_paging paging;
+    struct config_place paging_place;
     struct config_shared shared[CONFIG_SHARED_MAX];
     unsigned shared_count;
     unsigned timeout;    /* seconds that a guest has between power button and force */

@@ -397,6 +397,23 @@ static void read_vcpus(struct config_parser *parser, struct slice name, struct c
     }
 }
 
+/* ---- Paging
+ * ------------------------------------------------------------------------------------------------- */
+
+/* `auto`, `ept`, `vtlb`, or two words: `vtlb base`. */
+static void read_paging(struct config_parser *parser, struct slice name, struct config_token value)
+{
+    struct slice rest = value.text;
+    bool base = slice_is(config_take_word(&rest), "vtlb") && slice_is(rest, "base");
+    int choice =
+        base ? CONFIG_PAGING_VTLB_BASE : config_read_choice(parser, name, value, config_paging_words);
+
+    if (choice >= 0) {
+        parser->partition->paging = (enum config_paging)choice;
+        parser->partition->paging_place = value.place;
+    }
+}
+
 /* ---- Kernel and files
  * --------------------------------------------------------------------------------------- */
 
@@ -590,6 +607,7 @@ static const struct config_key partition_keys[] = {
     {.name = "memory", .read = read_memory, .required = true, .boots = BOOT_ANY},
     {.name = "vcpus", .read = read_vcpus, .boots = BOOT_ANY},
     {.name = "cpus", .read = read_cpus, .boots = BOOT_ANY},
+    {.name = "paging", .read = read_paging, .boots = BOOT_ANY},
     {.name = "boot", .read = read_boot, .required = true, .boots = BOOT_ANY},
     {.name = "kernel", .read = read_kernel, .required = true, .boots = BOOT_ANY},
     {.name = "initrd", .read = read_initrd, .boots = BOOT_LINUX},

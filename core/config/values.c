@@ -13,6 +13,12 @@ const char *const config_boot_words[] = {
     [CONFIG_BOOT_ELF + 1] = NULL,
 };
 
+const char *const config_paging_words[] = {
+    [CONFIG_PAGING_AUTO] = "auto",        [CONFIG_PAGING_EPT] = "ept",
+    [CONFIG_PAGING_VTLB] = "vtlb",        [CONFIG_PAGING_VTLB_BASE] = "vtlb base",
+    [CONFIG_PAGING_VTLB_BASE + 1] = NULL,
+};
+
 const char *const config_on_stop_words[] = {
     [CONFIG_ON_STOP_STAY] = "stay",
     [CONFIG_ON_STOP_RESTART] = "restart",

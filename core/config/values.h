@@ -6,8 +6,12 @@
 #include "lib/slice.h"
 #include "lib/types.h"
 
-/* The words of `boot`, by enum config_boot, and of `on-stop`, by enum config_on_stop; each ends with NULL. */
+/*
+ * The words of `boot`, by enum config_boot, of `on-stop`, by enum config_on_stop, and of `paging`, by enum
+ * config_paging; each ends with NULL.
+ */
 extern const char *const config_boot_words[];
+extern const char *const config_paging_words[];
 extern const char *const config_on_stop_words[];
 
 /* A decimal number, or a hexadecimal one after 0x. 0; -EINVAL: it is none; -ERANGE: it takes more than 64

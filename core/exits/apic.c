@@ -5,6 +5,7 @@
  */
 #include "arch/x86/exception.h"
 #include "core/exits/exits.h"
+#include "core/paging.h"
 #include "vmx/apicv.h"
 #include "vmx/events.h"
 
@@ -39,10 +40,7 @@ void exit_apic_mode_changed(struct partition_vcpu *v)
         .page_shift = PAGE_SHIFT,
     };
 
-    if (mode == APICV_XAPIC && apicv->accesses)
-        vtlb_insert(&v->context, align_down(lapic->base, PAGE_SIZE), &page);
-    else
-        vtlb_remove(&v->context);
+    paging_set_overlay(v, lapic->base, mode == APICV_XAPIC && apicv->accesses ? &page : NULL);
     apicv_set_mode(apicv, &v->vcpu, mode);
 }
 

@@ -4,6 +4,7 @@
 #include "arch/x86/exception.h"
 #include "core/exits/exits.h"
 #include "core/exits/linear.h"
+#include "core/paging.h"
 #include "vmx/events.h"
 
 enum access_type {
@@ -18,46 +19,19 @@ enum access_type {
 #define QUALIFICATION_GPR(q)      ((unsigned)((q) >> 8) & 15)
 #define QUALIFICATION_LMSW(q)     ((uint16_t)((q) >> 16))
 
-/*
- * The four PDPTEs that a write to CR0 or CR4 loads when PAE paging is on. With EPT the processor does not do
- * it when the write exits. False: they are bad, and the write is a #GP.
- */
-static bool load_pdptes(struct partition_vcpu *v, const struct cr_state *state)
-{
-    struct partition *partition = v->partition;
-    const struct walk_x86_registers registers = {
-        .cr0 = state->cr0,
-        .cr3 = state->cr3,
-        .cr4 = state->cr4,
-        .efer = state->efer,
-        .physical_bits = partition->physical_bits,
-    };
-    uint64_t pdpte[4];
-
-    if (walk_x86_load_pdptes(&partition->memory_chain, &registers, pdpte) != 0)
-        return false;
-    for (unsigned i = 0; i < 4; i++)
-        vcpu_write(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i), pdpte[i]);
-    return true;
-}
-
 static void finish_write(struct partition_vcpu *v, enum cr_answer answer, const struct cr_state *state,
                          unsigned effects)
 {
-    if (answer == CR_GP || ((effects & CR_EFFECT_PDPTES) != 0 && !load_pdptes(v, state))) {
+    if (answer == CR_GP || !paging_write_control(v, state, effects))
         exit_inject(v, X86_VECTOR_GP);
-        return;
-    }
-    vcpu_write_control_state(&v->vcpu, state);
-    if (effects & CR_EFFECT_FLUSH)
-        vcpu_flush_linear(&v->vcpu);
-    vcpu_skip_instruction(&v->vcpu);
+    else
+        vcpu_skip_instruction(&v->vcpu);
 }
 
 static void write_cr0(struct partition_vcpu *v, struct cr_state *state, uint64_t value)
 {
     unsigned effects = 0;
-    enum cr_answer answer = policy_cr0_write(&v->partition->policy, state, value, &effects);
+    enum cr_answer answer = policy_cr0_write(v->vcpu.policy, state, value, &effects);
 
     finish_write(v, answer, state, effects);
 }
@@ -65,7 +39,7 @@ static void write_cr0(struct partition_vcpu *v, struct cr_state *state, uint64_t
 static void write_cr4(struct partition_vcpu *v, struct cr_state *state, uint64_t value)
 {
     unsigned effects = 0;
-    enum cr_answer answer = policy_cr4_write(&v->partition->policy, state, value, &effects);
+    enum cr_answer answer = policy_cr4_write(v->vcpu.policy, state, value, &effects);
 
     finish_write(v, answer, state, effects);
 }
@@ -98,6 +72,20 @@ static uint64_t read_operand(struct partition_vcpu *v, unsigned gpr)
     return linear_mode(v) == DECODE_MODE_64 ? value : (uint32_t)value;
 }
 
+/* CR3, where shadow tables stand in for the guest's. */
+static void access_cr3(struct partition_vcpu *v, uint64_t qualification)
+{
+    const unsigned gpr = QUALIFICATION_GPR(qualification);
+
+    if (QUALIFICATION_TYPE(qualification) == ACCESS_MOV_FROM) {
+        vcpu_write_register(&v->vcpu, gpr, vcpu_read_cr3(&v->vcpu));
+    } else if (!paging_move_to_cr3(v, read_operand(v, gpr))) {
+        exit_inject(v, X86_VECTOR_GP);
+        return;
+    }
+    vcpu_skip_instruction(&v->vcpu);
+}
+
 void exit_cr_access(struct partition_vcpu *v)
 {
     uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
@@ -107,6 +95,10 @@ void exit_cr_access(struct partition_vcpu *v)
 
     if (number == 8) {
         access_cr8(v, qualification);
+        return;
+    }
+    if (number == 3) {
+        access_cr3(v, qualification);
         return;
     }
     vcpu_read_control_state(&v->vcpu, &state);
@@ -119,5 +111,5 @@ void exit_cr_access(struct partition_vcpu *v)
     else if (type == ACCESS_MOV_TO && number == 4)
         write_cr4(v, &state, read_operand(v, QUALIFICATION_GPR(qualification)));
     else
-        exit_unexpected(v); /* CR3 is through under EPT; reads of CR0 and CR4 never exit */
+        exit_unexpected(v); /* reads of CR0 and CR4 never exit */
 }

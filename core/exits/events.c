@@ -9,6 +9,7 @@
 #include "arch/x86/registers.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
+#include "core/paging.h"
 
 #define DR7_GENERAL_DETECT BIT(13)
 
@@ -36,12 +37,6 @@ void exit_unexpected(struct partition_vcpu *v)
                     vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
 }
 
-void exit_task_switch(struct partition_vcpu *v)
-{
-    partition_crash(v, "hardware task switch to selector %#lx, which Umbra does not emulate",
-                    vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION) & 0xffff);
-}
-
 void exit_flagged(struct partition_vcpu *v, uint32_t reason)
 {
     unsigned basic = reason & EXIT_REASON_BASIC;
@@ -65,12 +60,12 @@ void exit_instruction_failure(struct partition_vcpu *v)
  * A debug exception that was intercepted has not changed DR6, DR7 and IA32_DEBUGCTL yet (SDM vol. 3,
  * "Architectural state before a VM exit"): that is done here, as its delivery would have.
  */
-static void update_debug_registers(struct partition_vcpu *v, uint64_t qualification)
+void exit_update_debug_registers(struct partition_vcpu *v, uint64_t qualification)
 {
     const uint64_t breakpoints = X86_DR6_B(0) | X86_DR6_B(1) | X86_DR6_B(2) | X86_DR6_B(3);
     uint64_t dr6 = cpu_read_dr6() & ~breakpoints;
 
-    dr6 |= qualification & (breakpoints | X86_DR6_BD | X86_DR6_BS);
+    dr6 |= qualification & (breakpoints | X86_DR6_BD | X86_DR6_BS | X86_DR6_BT);
     if (qualification & X86_DR6_RTM)
         dr6 &= ~X86_DR6_RTM;
     else
@@ -113,8 +108,20 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
     }
 
     vcpu_restore_nmi_blocking(&v->vcpu, information);
+    if (vector == X86_VECTOR_PF) {
+        exit_page_fault(v);
+        return;
+    }
     if (vector == X86_VECTOR_DB) {
-        update_debug_registers(v, vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+        uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
+
+        if (unlikely(v->stepping)) {
+            paging_end_step(v);
+            qualification &= ~X86_DR6_BS;
+            if (qualification == 0)
+                return; /* Umbra's own step, and nothing of the guest's */
+        }
+        exit_update_debug_registers(v, qualification);
         settle_single_step(v);
     }
     if (EVENT_TYPE(information) == VCPU_EVENT_HARDWARE_EXCEPTION) {

@@ -21,9 +21,9 @@ void exit_instruction_failure(struct partition_vcpu *v);
 
 exit_handler exit_apic_access, exit_apic_write, exit_cpuid, exit_cr_access, exit_ept_misconfiguration,
     exit_ept_violation, exit_events_changed, exit_exception_or_nmi, exit_external_interrupt,
-    exit_general_protection, exit_halt, exit_io, exit_nothing, exit_pause, exit_rdmsr, exit_skip,
-    exit_task_switch, exit_triple_fault, exit_undefined_opcode, exit_unexpected, exit_virtualized_eoi,
-    exit_vmcall, exit_wrmsr, exit_xsetbv;
+    exit_general_protection, exit_halt, exit_invlpg, exit_invpcid, exit_io, exit_nothing, exit_pause,
+    exit_rdmsr, exit_skip, exit_task_switch, exit_triple_fault, exit_undefined_opcode, exit_unexpected,
+    exit_virtualized_eoi, exit_vmcall, exit_wrmsr, exit_xsetbv;
 
 /*
  * The local APIC of `v` is in another mode, or at another address, than before: APIC virtualisation follows.
@@ -31,12 +31,25 @@ exit_handler exit_apic_access, exit_apic_write, exit_cpuid, exit_cr_access, exit
  */
 void exit_apic_mode_changed(struct partition_vcpu *v);
 
+/* A page fault that exited, in the regime shadow. */
+void exit_page_fault(struct partition_vcpu *v);
+
+/* The guest's `access` (enum paging_right) at `gpa`, where no memory is: emulated, or what else it deserves.
+ */
+void exit_no_memory(struct partition_vcpu *v, gpa_t gpa, unsigned access);
+
 /* Emulates the access at `gpa`, where no memory is, that the instruction at RIP makes. */
 void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write);
 
 /* The guest gets an exception; a triple fault crashes it. */
 void exit_inject(struct partition_vcpu *v, uint8_t vector);
 void exit_inject_error(struct partition_vcpu *v, uint8_t vector, uint32_t error_code);
+
+/*
+ * DR6, DR7 and IA32_DEBUGCTL as a debug exception's delivery leaves them, for one whose reasons are
+ * `qualification` (bits of DR6, but RTM inverted) and which did not change them itself.
+ */
+void exit_update_debug_registers(struct partition_vcpu *v, uint64_t qualification);
 
 /* The guest gets a page fault at `address`. */
 void exit_inject_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code);

@@ -5,6 +5,7 @@
 #include "arch/x86/registers.h"
 #include "core/exits/exits.h"
 #include "core/exits/linear.h"
+#include "core/paging.h"
 #include "core/run.h"
 #include "vmx/events.h"
 
@@ -12,6 +13,8 @@ void exit_inject_error(struct partition_vcpu *v, uint8_t vector, uint32_t error_
 {
     bool has_error_code = (X86_EXCEPTIONS_WITH_ERROR_CODE & BIT(vector)) != 0;
 
+    if (unlikely(v->stepping))
+        paging_end_step(v);
     if (!vcpu_queue_exception(&v->vcpu, vector, has_error_code, error_code))
         exit_triple_fault(v);
 }

@@ -4,6 +4,7 @@
 
 #include "arch/x86/exception.h"
 #include "arch/x86/registers.h"
+#include "core/paging.h"
 
 /* Segment access rights in a VMCS. */
 #define RIGHTS_TYPE_CODE     BIT(3)
@@ -27,7 +28,7 @@ enum decode_mode linear_mode(struct partition_vcpu *v)
 {
     uint64_t rights = segment_rights(v, DECODE_CS);
 
-    if ((rights & RIGHTS_LONG) != 0 && (vcpu_read(&v->vcpu, VMCS_GUEST_EFER) & X86_EFER_LMA) != 0)
+    if ((rights & RIGHTS_LONG) != 0 && (vcpu_read_efer(&v->vcpu) & X86_EFER_LMA) != 0)
         return DECODE_MODE_64;
     return rights & RIGHTS_BIG ? DECODE_MODE_32 : DECODE_MODE_16;
 }
@@ -46,27 +47,19 @@ unsigned linear_stack_size(struct partition_vcpu *v)
 
 unsigned linear_prepare(struct partition_vcpu *v)
 {
-    struct vcpu *vcpu = &v->vcpu;
-    struct walk_x86_registers registers = {
-        .cr0 = vcpu_read_cr0(vcpu),
-        .cr3 = vcpu_read(vcpu, VMCS_GUEST_CR3),
-        .cr4 = vcpu_read_cr4(vcpu),
-        .efer = vcpu_read(vcpu, VMCS_GUEST_EFER),
-        .pat = vcpu_read(vcpu, VMCS_GUEST_PAT),
-        .physical_bits = v->partition->physical_bits,
-        .gigabyte_pages = v->partition->gigabyte_pages,
-    };
-    unsigned how = 0;
+    const struct walk_x86_registers registers = paging_registers(v);
 
-    if ((registers.cr4 & X86_CR4_PAE) != 0 && (registers.cr0 & X86_CR0_PG) != 0 &&
-        (registers.efer & X86_EFER_LMA) == 0)
-        for (unsigned i = 0; i < 4; i++)
-            registers.pdpte[i] = vcpu_read(vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i));
     walk_x86_set(&v->walk, &registers);
+    return linear_access(v);
+}
+
+unsigned linear_access(struct partition_vcpu *v)
+{
+    unsigned how = 0;
 
     if (linear_cpl(v) == 3)
         how |= PAGING_USER;
-    if (vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_AC)
+    if (vcpu_read(&v->vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_AC)
         how |= STAGE_ACCESS_AC;
     return how;
 }
@@ -76,6 +69,11 @@ static bool is_canonical(uint64_t address, bool five_levels)
     unsigned shift = five_levels ? 64 - 57 : 64 - 48;
 
     return (uint64_t)((int64_t)(address << shift) >> shift) == address;
+}
+
+bool linear_is_canonical(struct partition_vcpu *v, uint64_t address)
+{
+    return is_canonical(address, (vcpu_read_cr4(&v->vcpu) & X86_CR4_LA57) != 0);
 }
 
 /* Whether [offset, offset + size) lies inside a segment of a legacy mode. */

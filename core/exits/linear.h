@@ -16,9 +16,12 @@ unsigned linear_cpl(struct partition_vcpu *v);
 /* Bytes of the stack pointer: 8, 4 or 2. */
 unsigned linear_stack_size(struct partition_vcpu *v);
 
+/* How the guest accesses memory now: PAGING_USER at CPL 3, STAGE_ACCESS_AC by RFLAGS.AC. */
+unsigned linear_access(struct partition_vcpu *v);
+
 /*
  * Brings v->walk up to date with the guest's registers, so that v->linear translates its linear addresses
- * now. Returns how the guest accesses memory: PAGING_USER at CPL 3, STAGE_ACCESS_AC by RFLAGS.AC.
+ * now. Returns linear_access.
  */
 unsigned linear_prepare(struct partition_vcpu *v);
 
@@ -28,3 +31,6 @@ unsigned linear_prepare(struct partition_vcpu *v);
  */
 bool linear_address(struct partition_vcpu *v, enum decode_segment segment, uint64_t offset, unsigned size,
                     bool write, gla_t *gla, uint8_t *vector) __must_check;
+
+/* Whether `address` is canonical by the paging mode that the guest's CR4 chooses. */
+bool linear_is_canonical(struct partition_vcpu *v, uint64_t address);

@@ -32,6 +32,8 @@ static enum emulate_access access_result(int error, const struct guest_transfer 
 {
     if (error == 0)
         return EMULATE_ACCESS_DONE;
+    if (transfer->outcome == STAGE_AGAIN)
+        return EMULATE_ACCESS_AGAIN;
     if (transfer->outcome != STAGE_FAULT)
         return EMULATE_ACCESS_NOT_MEMORY;
     *fault = (struct emulate_fault){
@@ -41,27 +43,6 @@ static enum emulate_access access_result(int error, const struct guest_transfer 
         .address = transfer->fault.address,
     };
     return EMULATE_ACCESS_FAULT;
-}
-
-static enum emulate_access op_memory_read(void *context, gla_t gla, unsigned size, uint64_t *value,
-                                          struct emulate_fault *fault)
-{
-    struct partition_vcpu *v = context;
-    struct guest_transfer transfer;
-    unsigned how = linear_prepare(v);
-
-    *value = 0;
-    return access_result(guest_linear_read(&v->linear, gla, value, size, how, &transfer), &transfer, fault);
-}
-
-static enum emulate_access op_memory_write(void *context, gla_t gla, unsigned size, uint64_t value,
-                                           struct emulate_fault *fault)
-{
-    struct partition_vcpu *v = context;
-    struct guest_transfer transfer;
-    unsigned how = linear_prepare(v);
-
-    return access_result(guest_linear_write(&v->linear, gla, &value, size, how, &transfer), &transfer, fault);
 }
 
 static void op_mmio_read(void *context, gpa_t gpa, unsigned size, uint64_t *value)
@@ -80,6 +61,48 @@ static void op_mmio_write(void *context, gpa_t gpa, unsigned size, uint64_t valu
     vcpu_events_changed(&v->vcpu);
     /* What nobody decodes is lost, as on a bus. */
     (void)platform_mmio_write(&v->partition->platform, v->number, gpa, size, value);
+}
+
+/*
+ * The instruction's other operand may be a device's, too, or lie in a hole: whole, or it is as if there were
+ * nothing. True if that is so, and where.
+ */
+static bool is_no_memory(int error, const struct guest_transfer *transfer, gpa_t *gpa)
+{
+    *gpa = GPA(transfer->fault.address);
+    return error != 0 && transfer->outcome == STAGE_NO_MEMORY && transfer->done == 0;
+}
+
+static enum emulate_access op_memory_read(void *context, gla_t gla, unsigned size, uint64_t *value,
+                                          struct emulate_fault *fault)
+{
+    struct partition_vcpu *v = context;
+    struct guest_transfer transfer;
+    unsigned how = linear_prepare(v);
+    int error;
+    gpa_t gpa;
+
+    *value = 0;
+    error = guest_linear_read(&v->linear, gla, value, size, how, &transfer);
+    if (!is_no_memory(error, &transfer, &gpa))
+        return access_result(error, &transfer, fault);
+    op_mmio_read(v, gpa, size, value);
+    return EMULATE_ACCESS_DONE;
+}
+
+static enum emulate_access op_memory_write(void *context, gla_t gla, unsigned size, uint64_t value,
+                                           struct emulate_fault *fault)
+{
+    struct partition_vcpu *v = context;
+    struct guest_transfer transfer;
+    unsigned how = linear_prepare(v);
+    int error = guest_linear_write(&v->linear, gla, &value, size, how, &transfer);
+    gpa_t gpa;
+
+    if (!is_no_memory(error, &transfer, &gpa))
+        return access_result(error, &transfer, fault);
+    op_mmio_write(v, gpa, size, value);
+    return EMULATE_ACCESS_DONE;
 }
 
 static const struct emulate_ops emulate_ops = {
@@ -105,7 +128,7 @@ static bool fetch(struct partition_vcpu *v, uint8_t *bytes, size_t *length)
         return true;
     if (transfer.outcome == STAGE_FAULT)
         exit_inject_page_fault(v, transfer.fault.address, (uint32_t)transfer.fault.error_code);
-    else
+    else if (transfer.outcome != STAGE_AGAIN) /* else the guest tries once more */
         partition_crash(v, "device access by an instruction outside its memory, at rip %#lx", rip);
     return false;
 }
@@ -137,6 +160,7 @@ static void finish(struct partition_vcpu *v, enum emulate_result result, const s
         else
             exit_inject_error(v, emulate->fault.vector, emulate->fault.error_code);
         break;
+    case EMULATE_RETRY:
     case EMULATE_UNSUPPORTED:
         break;
     }
@@ -181,6 +205,16 @@ void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write)
     finish(v, result, &emulate, &instruction);
 }
 
+void exit_no_memory(struct partition_vcpu *v, gpa_t gpa, unsigned access)
+{
+    if (v->vcpu.injection != 0)
+        partition_crash(v, "event delivery through %#lx, where it has no memory", gpa.value);
+    else if ((access & PAGING_EXECUTE) != 0)
+        exit_inject(v, X86_VECTOR_UD); /* nobody answers: all ones, which is no instruction */
+    else
+        exit_emulate_access(v, gpa, (access & PAGING_WRITE) != 0);
+}
+
 void exit_ept_violation(struct partition_vcpu *v)
 {
     uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
@@ -188,21 +222,16 @@ void exit_ept_violation(struct partition_vcpu *v)
     unsigned access = (qualification & QUALIFICATION_READ ? PAGING_READ : 0) |
                       (qualification & QUALIFICATION_WRITE ? PAGING_WRITE : 0) |
                       (qualification & QUALIFICATION_FETCH ? PAGING_EXECUTE : 0);
+    const unsigned in_tables = qualification & (QUALIFICATION_LINEAR_VALID | QUALIFICATION_NOT_TABLES);
     struct vtlb_result result;
 
     vcpu_restore_nmi_blocking(&v->vcpu, qualification);
-    if (vtlb_miss(&v->context, gpa.value, access, &result) == VTLB_FILLED)
+    if (vtlb_miss(&v->ept, gpa.value, access, &result) == VTLB_FILLED)
         return;
-
-    if (v->vcpu.injection != 0)
-        partition_crash(v, "event delivery through %#lx, where it has no memory", gpa.value);
-    else if ((qualification & QUALIFICATION_FETCH) != 0)
-        exit_inject(v, X86_VECTOR_UD); /* nobody answers: all ones, which is no instruction */
-    else if ((qualification & QUALIFICATION_LINEAR_VALID) != 0 &&
-             (qualification & QUALIFICATION_NOT_TABLES) == 0)
+    if (in_tables == QUALIFICATION_LINEAR_VALID && v->vcpu.injection == 0 && (access & PAGING_EXECUTE) == 0)
         partition_crash(v, "page tables at %#lx, where it has no memory", gpa.value);
     else
-        exit_emulate_access(v, gpa, (qualification & QUALIFICATION_WRITE) != 0);
+        exit_no_memory(v, gpa, access);
 }
 
 void exit_ept_misconfiguration(struct partition_vcpu *v)

@@ -5,6 +5,7 @@
 #include "arch/x86/mtrr.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
+#include "core/paging.h"
 #include "lib/errors.h"
 #include "vmx/events.h"
 
@@ -16,6 +17,11 @@
 /* One access: `row` is the register's, `value` what is read or written. False: #GP. */
 typedef bool msr_access(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
                         uint64_t *value);
+
+static bool is_memory_type(uint64_t value)
+{
+    return value < 8 && (MTRR_TYPES_VALID & BIT(value)) != 0;
+}
 
 static bool write_ignored(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
                           uint64_t *value)
@@ -153,7 +159,7 @@ static bool read_efer(struct partition_vcpu *v, uint32_t msr, const struct msr_p
                       uint64_t *value)
 {
     (void)msr, (void)row;
-    *value = vcpu_read(&v->vcpu, VMCS_GUEST_EFER);
+    *value = vcpu_read_efer(&v->vcpu);
     return true;
 }
 
@@ -165,11 +171,29 @@ static bool write_efer(struct partition_vcpu *v, uint32_t msr, const struct msr_
 
     (void)msr, (void)row;
     vcpu_read_control_state(&v->vcpu, &state);
-    if (policy_efer_write(&v->partition->policy, &state, *value, &effects) == CR_GP)
-        return false;
-    vcpu_write_control_state(&v->vcpu, &state);
-    if (effects & CR_EFFECT_FLUSH)
-        vcpu_flush_linear(&v->vcpu);
+    return policy_efer_write(v->vcpu.policy, &state, *value, &effects) != CR_GP &&
+           paging_write_control(v, &state, effects);
+}
+
+static bool read_pat(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
+                     uint64_t *value)
+{
+    (void)msr, (void)row;
+    *value = vcpu_read_pat(&v->vcpu);
+    return true;
+}
+
+/* SDM vol. 3, table "Memory Types That Can Be Encoded With PAT": types 2, 3 and what is above 7 are #GP. */
+static bool write_pat(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
+                      uint64_t *value)
+{
+    (void)msr, (void)row;
+    for (unsigned i = 0; i < 8; i++) {
+        const uint64_t type = *value >> (8 * i) & 0xff;
+        if (!is_memory_type(type) && type != MEMORY_TYPE_UC_MINUS)
+            return false;
+    }
+    paging_write_pat(v, *value);
     return true;
 }
 
@@ -235,11 +259,6 @@ static uint64_t *mtrr_place(struct partition_vcpu *v, uint32_t msr)
     return NULL;
 }
 
-static bool is_memory_type(uint64_t value)
-{
-    return value < 8 && (MTRR_TYPES_VALID & BIT(value)) != 0;
-}
-
 /* Whether the processor would take `value` (SDM vol. 3, "Memory type range registers": reserved bits and
  * types are #GP). */
 static bool mtrr_accepts(struct partition_vcpu *v, uint32_t msr, uint64_t value)
@@ -297,6 +316,7 @@ static const struct {
     [MSR_HANDLER_APIC_BASE] = {read_lapic, write_apic_base},
     [MSR_HANDLER_X2APIC] = {read_lapic, write_lapic},
     [MSR_HANDLER_EFER] = {read_efer, write_efer},
+    [MSR_HANDLER_PAT] = {read_pat, write_pat},
     [MSR_HANDLER_XSS] = {read_zero, write_zero},
     [MSR_HANDLER_MISC_ENABLE] = {read_misc_enable, write_misc_enable},
     [MSR_HANDLER_MTRR] = {read_mtrr, write_mtrr},
@@ -311,7 +331,7 @@ void exit_rdmsr(struct partition_vcpu *v)
     const struct msr_policy_row *row = policy_msr_find(msr);
     uint64_t value;
 
-    if (policy_msr_on_read(row, v->partition->msr_features) == POLICY_RESERVED ||
+    if (policy_msr_on_read(row, v->partition->msr_features, v->vcpu.regime) == POLICY_RESERVED ||
         handlers[row->handler].read == NULL || !handlers[row->handler].read(v, msr, row, &value)) {
         exit_inject(v, X86_VECTOR_GP);
         return;
@@ -328,7 +348,7 @@ void exit_wrmsr(struct partition_vcpu *v)
     uint64_t value = registers[VCPU_RDX] << 32 | (uint32_t)registers[VCPU_RAX];
     const struct msr_policy_row *row = policy_msr_find(msr);
 
-    if (policy_msr_on_write(row, v->partition->msr_features) == POLICY_RESERVED ||
+    if (policy_msr_on_write(row, v->partition->msr_features, v->vcpu.regime) == POLICY_RESERVED ||
         handlers[row->handler].write == NULL || !handlers[row->handler].write(v, msr, row, &value)) {
         exit_inject(v, X86_VECTOR_GP);
         return;

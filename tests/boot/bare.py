@@ -24,7 +24,8 @@ CACHE = ROOT / "build" / "bare-cache"
 STORED = ROOT / "tests" / "boot" / "stored"  # outputs that are committed, so that a fresh clone need not make them
 GUESTS = ROOT / "tests" / "guests"
 # Guests that are no comparison: they never end, need somebody who talks to them, or want several machines.
-APART = {"hostile", "bench_exits", "bench_smp", "spin", "sweep", "state", "ivshmem"}
+APART = {"hostile", "bench_exits", "bench_smp", "spin", "sweep", "state", "ivshmem", "matrix", "bench_vtlb",
+         "hostile_paging"}
 PROCESSORS = {"smp": 2}  # that a guest wants, if it is not one
 MODEL = "corei7_skylake_x"
 FIRMWARE = ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/bochs/VGABIOS-lgpl-latest")
@@ -141,6 +142,8 @@ def run(image, words="", model=MODEL, memory=64, count=1, timeout=120, cache=Tru
         directory = Path(name)
         make_iso(image, words, directory)
         result = run_emulator(directory, model, memory, count, timeout)
+    if not result.text:
+        return result  # an emulator that did not start: nothing to remember
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = kept.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(asdict(result)))

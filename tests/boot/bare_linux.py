@@ -22,21 +22,24 @@ menuentry bare {
 """
 
 
-def key():
+def key(model=bare.MODEL):
     """What the warnings depend on."""
     digest = hashlib.sha256()
-    for part in ((BUILD / "guests" / "vmlinuz").read_bytes(), bare.emulator(), GRUB_CFG.encode()):
+    parts = [(BUILD / "guests" / "vmlinuz").read_bytes(), bare.emulator(), GRUB_CFG.encode()]
+    if model != bare.MODEL:
+        parts.append(model.encode())
+    for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:16]
 
 
-def warnings(machine, folder):
-    """The warnings of a bare boot; `machine` is used (and `folder`) only if nobody has looked yet."""
-    name = f"linux-{key()}.json"
+def warnings(machine, folder, model=bare.MODEL):
+    """The warnings of a bare boot on this model; `machine` is used (and `folder`) only if nobody has looked yet."""
+    name = f"linux-{key(model)}.json"
     for place in (STORED / name, BUILD / "bare-cache" / name):
         if place.is_file():
             return json.loads(place.read_text())
-    machine.boot(_iso(folder), "--on", "bochs", "--memory", "1024M")
+    machine.boot(_iso(folder), "--on", "bochs", "--memory", "1024M", "--model", model)
     guest_shell.wait_ready(machine)
     found = guest_shell.warnings(guest_shell.run(machine, "dmesg -r"))
     machine.end()

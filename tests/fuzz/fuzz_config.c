@@ -103,6 +103,9 @@ static void require_partition(struct slice text, const struct config_partition *
     require(partition->vcpus >= 1 && partition->vcpus <= CONFIG_VCPUS_MAX && partition->kernel.path.length);
     require(partition->cpus.weight >= 1 && partition->cpus.weight <= CONFIG_WEIGHT_MAX);
     require(partition->cpus.cap <= 100 && partition->timeout <= CONFIG_TIMEOUT_MAX);
+    require(partition->paging <= CONFIG_PAGING_VTLB_BASE);
+    if (partition->paging != CONFIG_PAGING_AUTO)
+        require_place(text, partition->paging_place);
     if (partition->cpus.dedicated)
         require(__builtin_popcountll(partition->cpus.set) == (int)partition->vcpus);
     for (unsigned i = 0; i < partition->shared_count; i++)

@@ -10,10 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/mman.h>
+
 #include "arch/x86/descriptor.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
+#include "core/paging.h"
 #include "core/partition_build.h"
 #include "core/policy_keys.h"
 #include "core/run.h"
@@ -35,6 +38,8 @@ static struct {
     uint64_t cr2;
     uint64_t dr[4], dr6;
     uint64_t xcr0;
+    uint64_t cr4;
+    uint32_t pkru;
     uint64_t tsc;
     unsigned nmis;       /* handed to Umbra's own handler */
     unsigned dispatched; /* vector of the last external interrupt */
@@ -77,7 +82,18 @@ uint64_t cpu_read_cr3(void)
 
 uint64_t cpu_read_cr4(void)
 {
-    return 0;
+    return fake_cpu.cr4;
+}
+
+void cpu_write_cr4(uint64_t value)
+{
+    fake_cpu.cr4 = value;
+}
+
+uint32_t cpu_rdpkru(void)
+{
+    assert_true((fake_cpu.cr4 & X86_CR4_PKE) != 0);
+    return fake_cpu.pkru;
 }
 
 void cpu_write_cr2(uint64_t value)
@@ -192,6 +208,13 @@ void vcpu_state_load(const struct vcpu_state *state)
     fake_cpu.xcr0 = state->xcr0;
 }
 
+/* Only for a processor whose VMCSs do not switch IA32_EFER. */
+void vcpu_state_write_efer(uint64_t efer)
+{
+    (void)efer;
+    assert_false(vmx_capabilities_switch_efer(&partition_machine()->capabilities));
+}
+
 const char vcpu_exit[1], vcpu_exit_filling[1];
 
 unsigned vcpu_enter_clearing(struct vcpu *vcpu, bool launched)
@@ -287,6 +310,18 @@ static int64_t machine_wall_clock(void)
 }
 
 static unsigned guest_vcpus = 1;
+static enum config_paging guest_paging;        /* how its addresses are translated, */
+static unsigned machine_processor = SKYLAKE_X; /* and on which processor */
+
+/* Below 4 GiB, where roots of PAE tables have to be. */
+static inline void *machine_memory(uint64_t size)
+{
+    char *memory =
+        mmap(NULL, size + MIB(2), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    return memory + (align_up((uintptr_t)memory, MIB(2)) - (uintptr_t)memory);
+}
 
 /* Builds the partition anew, at GUEST_RIP in `mode`; `tpr`: enum core_policy_tpr. */
 static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
@@ -315,12 +350,11 @@ static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
     memset(&fake_cpu, 0, sizeof(fake_cpu));
     memset(guest_console, 0, sizeof(guest_console));
     fake_cpu.tsc = HOST_TSC;
-    processor = &processors[SKYLAKE_X];
+    processor = &processors[machine_processor];
     vmx_capabilities_read(&machine.capabilities, &msr_ops);
 
     if (memory == NULL)
-        memory = aligned_alloc(MIB(2), size);
-    assert_non_null(memory);
+        memory = machine_memory(size);
     memset(memory, 0, size);
     frame_pool_init(&pool, extents, ARRAY_SIZE(extents), NULL);
     assert_int_equal(frame_pool_add(&pool, physmap_address(memory), size, FRAME_OWNER_FREE), 0);
@@ -331,6 +365,7 @@ static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
                                                      .memory = GUEST_MEMORY,
                                                      .vcpus = guest_vcpus,
                                                      .cpus = {.weight = 100},
+                                                     .paging = guest_paging,
                                                      .console_uart = true};
     config.partitions[0].policies[CORE_POLICY_TPR] = tpr;
     partition_set_machine(&machine);
@@ -347,7 +382,7 @@ static inline void build_guest(enum vcpu_start_mode mode, uint8_t tpr)
     partition_vcpu_reset(guest);
     vcpu_load(&guest->vcpu);
     vcpu_reset(&guest->vcpu);
-    vcpu_start(&guest->vcpu, &start);
+    paging_start(guest, &start);
     partition_vcpu_apply_tsc(guest);
 }
 

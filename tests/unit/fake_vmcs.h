@@ -16,6 +16,7 @@ static struct {
     unsigned reads;
     unsigned writes;
     unsigned linear_flushes;
+    const struct vmx_capabilities *processor; /* fields that it lacks cannot be reached; NULL: it has all */
 } fake_vmcs;
 
 static inline uint64_t fake_get(struct vmcs_field field)
@@ -29,6 +30,11 @@ static inline void fake_set(struct vmcs_field field, uint64_t value)
     fake_vmcs.values[field.index] = value;
 }
 
+static inline bool fake_has(struct vmcs_field field)
+{
+    return fake_vmcs.processor == NULL || vmcs_field_exists(field, fake_vmcs.processor);
+}
+
 bool vmx_read(uint64_t encoding, uint64_t *value)
 {
     struct vmcs_field field;
@@ -36,6 +42,8 @@ bool vmx_read(uint64_t encoding, uint64_t *value)
 
     assert_true(vmcs_field_find(encoding, &field, &high));
     assert_false(high);
+    if (!fake_has(field))
+        return false;
     fake_vmcs.reads++;
     *value = fake_get(field);
     return true;
@@ -51,6 +59,8 @@ bool vmx_write(uint64_t encoding, uint64_t value)
     assert_false(high);
     assert_int_not_equal(vmcs_field_class(field), VMCS_CLASS_INFORMATION);
     assert_int_equal(value & ~vmcs_width_mask(vmcs_field_width(field)), 0);
+    if (!fake_has(field))
+        return false;
     fake_vmcs.writes++;
     fake_set(field, value);
     return true;

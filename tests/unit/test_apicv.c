@@ -28,8 +28,8 @@
 #define POSTED    BIT(7) /* pin-based */
 
 #define OTHERS    0x0010208aULL
-#define PLAIN     0x1000
-#define X2_BITMAP 0x2000
+#define PLAIN     0x1000 /* and as far again, that of the shadow regime */
+#define X2_BITMAP 0x8000
 
 static uint32_t page[PAGE_SIZE / 4] __aligned(PAGE_SIZE);
 static struct vcpu vcpu;
@@ -87,15 +87,19 @@ static struct apicv choose(bool tpr_shadow, uint64_t secondary, uint64_t pin)
     memset(&apicv, 0xff, sizeof(apicv));
     apicv_choose(&apicv, &capabilities, &controls);
     apicv.access_page = HPA(0x3000);
-    apicv.msr_bitmap = HPA(PLAIN);
-    apicv.msr_bitmap_x2apic = HPA(X2_BITMAP);
+    for (unsigned regime = 0; regime < VCPU_REGIMES; regime++) {
+        apicv.msr_bitmap[regime] = HPA((1 + regime) * PLAIN);
+        apicv.msr_bitmap_x2apic[regime] = HPA((1 + regime) * X2_BITMAP);
+    }
     return apicv;
 }
 
-/* Every subset of the five capabilities, with and without the TPR shadow, in every order of two modes. */
+/* Every subset of the five capabilities, with and without the TPR shadow, in every order of two modes, in
+ * both regimes. */
 static void modes(void **state)
 {
-    for (unsigned n = 0; n < 64; n++) {
+    for (unsigned n = 0; n < 128; n++) {
+        const unsigned regime = n / 64;
         const uint64_t may =
             (n & 1 ? ACCESSES : 0) | (n & 2 ? X2APIC : 0) | (n & 4 ? REGISTERS : 0) | (n & 8 ? DELIVERY : 0);
         const bool tpr_shadow = n & 32;
@@ -107,9 +111,10 @@ static void modes(void **state)
             uint64_t wanted = 0;
 
             setup(state);
+            vcpu.regime = regime;
             apicv_init(&apicv, &vcpu, HPA(0x4040));
             assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS), OTHERS);
-            assert_int_equal(fake_get(VMCS_MSR_BITMAPS), PLAIN);
+            assert_int_equal(fake_get(VMCS_MSR_BITMAPS), (1 + regime) * PLAIN);
             apicv_set_mode(&apicv, &vcpu, order / 3);
             vcpu.events_changed = false;
             apicv_set_mode(&apicv, &vcpu, mode);
@@ -120,7 +125,10 @@ static void modes(void **state)
             if (tpr_shadow && mode == APICV_X2APIC && (may & X2APIC))
                 wanted = X2APIC | both;
             assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS), OTHERS | wanted);
-            assert_int_equal(fake_get(VMCS_MSR_BITMAPS), wanted & X2APIC ? X2_BITMAP : PLAIN);
+            const uint64_t bitmap = wanted & X2APIC ? X2_BITMAP : PLAIN;
+            assert_int_equal(fake_get(VMCS_MSR_BITMAPS), (1 + regime) * bitmap);
+            for (unsigned i = 0; i < VCPU_REGIMES; i++) /* what vcpu_set_regime takes */
+                assert_int_equal(vcpu.msr_bitmaps[i].value, (1 + i) * bitmap);
             assert_int_equal(apicv_delivers(&vcpu), (wanted & DELIVERY) != 0);
             assert_int_equal(fake_get(VMCS_PIN_CONTROLS),
                              0x3f | ((wanted & DELIVERY) && (n & 16) ? POSTED : 0));

@@ -102,6 +102,8 @@ static void defaults(void **state)
     assert_int_equal(partition->cpus.weight, CONFIG_WEIGHT_DEFAULT);
     assert_int_equal(partition->cpus.cap, 0);
     assert_int_equal(partition->cpus.place.line, 0);
+    assert_int_equal(partition->paging, CONFIG_PAGING_AUTO);
+    assert_int_equal(partition->paging_place.line, 0);
     assert_int_equal(partition->shared_count, 0);
     assert_int_equal(partition->timeout, 30);
     assert_false(partition->start_manually);
@@ -132,6 +134,7 @@ static void every_key(void **state)
            "vcpus = 0x2\r\n"
            "cpus = shared  cap 25%  on 1,0x3-4 weight 300\r\n"
            "start = manual\r\n"
+           "paging = vtlb\t base # the reference\r\n"
            "timeout = 0\r\n"
            "shared = one 4M\r\n"
            "doorbell = two\r\n"
@@ -160,6 +163,9 @@ static void every_key(void **state)
     assert_int_equal(partition->cpus.cap, 25);
     assert_int_equal(partition->cpus.place.column, 8);
     assert_true(partition->start_manually);
+    assert_int_equal(partition->paging, CONFIG_PAGING_VTLB_BASE);
+    assert_int_equal(partition->paging_place.line, 10);
+    assert_int_equal(partition->paging_place.column, 10);
     assert_int_equal(partition->timeout, 0);
     assert_int_equal(partition->shared_count, 3);
     expect_slice(partition->shared[0].name, "one");
@@ -301,7 +307,8 @@ static void names(void **state)
 }
 
 #define PARTITION_KEYS                                                                                       \
-    "; a partition has memory, vcpus, cpus, boot, kernel, initrd, module, cmdline, console, shared, "        \
+    "; a partition has memory, vcpus, cpus, paging, boot, kernel, initrd, module, cmdline, console, "        \
+    "shared, "                                                                                               \
     "doorbell, start, on-stop, timeout, policy.tpr, policy.cr0\n"
 
 static void unknown_and_duplicate_keys(void **state)
@@ -435,6 +442,12 @@ static void values(void **state)
         {"timeout = -1", "5:11: timeout = -1: must be 0 to 3600 seconds\n"},
         {"start = no", "5:9: start = no: must be auto or manual\n"},
         {"boot = Linux", "5:8: boot = Linux: must be linux, multiboot, multiboot2 or elf\n"},
+        {"paging = shadow", "5:10: paging = shadow: must be auto, ept, vtlb or vtlb base\n"},
+        {"paging = ept base", "5:10: paging = ept base: must be auto, ept, vtlb or vtlb base\n"},
+        {"paging = base", "5:10: paging = base: must be auto, ept, vtlb or vtlb base\n"},
+        {"paging = vtlb based", "5:10: paging = vtlb based: must be auto, ept, vtlb or vtlb base\n"},
+        {"paging = vtlb base now", "5:10: paging = vtlb base now: must be auto, ept, vtlb or vtlb base\n"},
+        {"paging =", "5:9: 'paging' has no value\n"},
         {"console = com1", "5:11: console = com1: must be none or uart\n"},
         {"on-stop = halt", "5:11: on-stop = halt: must be stay, restart or poweroff\n"},
         {"policy.tpr = through", "5:14: policy.tpr = through: must be shadowing or intercept\n"},
@@ -465,6 +478,39 @@ static void values(void **state)
         assert_true(config.partitions[0].refused);
         assert_non_null(strstr(rows[i].error, config.partitions[0].reason));
     }
+}
+
+static void paging(void **state)
+{
+    static const struct {
+        const char *value;
+        enum config_paging paging;
+    } rows[] = {
+        {"auto", CONFIG_PAGING_AUTO},
+        {"ept", CONFIG_PAGING_EPT},
+        {"vtlb", CONFIG_PAGING_VTLB},
+        {"vtlb base", CONFIG_PAGING_VTLB_BASE},
+        {"\"vtlb  base\"", CONFIG_PAGING_VTLB_BASE},
+    };
+    const struct config_partition *partition = &config.partitions[0];
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        snprintf(text, sizeof(text), GOOD "paging = %s\n", rows[i].value);
+        expect(text, "");
+        assert_int_equal(partition->paging, rows[i].paging);
+        assert_int_equal(partition->paging_place.line, 5);
+    }
+    expect(GOOD "paging = vtlb\npaging = ept\n", "6:1: 'paging' is given twice, first in line 5\n");
+    assert_int_equal(partition->paging, CONFIG_PAGING_VTLB);
+    expect(GOOD "paging = VTLB\n", "5:10: paging = VTLB: must be auto, ept, vtlb or vtlb base\n");
+    assert_true(partition->refused);
+    assert_int_equal(partition->paging, CONFIG_PAGING_AUTO);
+    assert_int_equal(partition->paging_place.line, 0);
+    /* Each partition has its own. */
+    expect(GOOD "paging = vtlb\n[partition q]\nmemory = 1M\nboot = elf\nkernel = k\n", "");
+    assert_int_equal(config.partitions[1].paging, CONFIG_PAGING_AUTO);
 }
 
 /* What does not follow from one line: numbers of processors, names of regions, whom NMIs are for. */
@@ -567,6 +613,7 @@ static void created(void **state)
            "1:1: 'memory' is missing: a partition needs it\n1:1: 'boot' is missing: a partition "
            "needs it\n1:1: 'kernel' is missing: a partition needs it\n");
     create("t", LINES "vcpus = 0\n", "4:9: vcpus = 0: a partition has 1 to 32 processors\n");
+    create("t", LINES "paging = npt\n", "4:10: paging = npt: must be auto, ept, vtlb or vtlb base\n");
     create("t.", LINES, "1:1: 't.'" NAME_RULE);
     create("p", LINES, "1:1: a partition 'p' exists already\n");
     create("", SECTION("r"), "1:12: a partition 'r' exists already\n");
@@ -658,6 +705,7 @@ static void changed(void **state)
 
 #define CHANGEABLE "' cannot be changed; weight, cap, on-stop and timeout can"
     set("memory", "1M", -ENOENT, "'memory" CHANGEABLE);
+    set("paging", "ept", -ENOENT, "'paging" CHANGEABLE);
     set("", "", -ENOENT, "'" CHANGEABLE);
     set("weight", "", -EINVAL, "'weight' has no value");
     set("weight", "0", -EINVAL, "weight = 0: must be 1 to 10000");
@@ -843,6 +891,7 @@ int main(void)
         cmocka_unit_test(missing_keys),
         cmocka_unit_test(keys_by_boot),
         cmocka_unit_test(values),
+        cmocka_unit_test(paging),
         cmocka_unit_test(values_together),
         cmocka_unit_test(created),
         cmocka_unit_test(slots),

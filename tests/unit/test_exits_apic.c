@@ -48,7 +48,7 @@ static uint64_t mapped(uint64_t gpa, unsigned access)
 {
     struct vtlb_result result;
 
-    if (vtlb_miss(&guest->context, gpa, access, &result) != VTLB_FILLED)
+    if (vtlb_miss(&guest->ept, gpa, access, &result) != VTLB_FILLED)
         return 0;
     return result.translation.address;
 }
@@ -61,7 +61,7 @@ static void modes(void **state)
     assert_true(frame_is_owned(partition_machine()->frames, HPA(page), PAGE_SIZE, partition->frame_owner));
     assert_int_equal(fake_get(VMCS_APIC_ACCESS_ADDRESS), page);
     assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS) & MODES, ACCESSES | DELIVERY);
-    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap.value);
+    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap[VCPU_REGIME_EPT].value);
     assert_int_equal(mapped(LAPIC + 0x80, PAGING_WRITE), page + 0x80);
     assert_int_equal(mapped(LAPIC + PAGE_SIZE, PAGING_READ), 0);
     assert_null(vtlb_audit(&guest->vtlb, &partition->p2m));
@@ -73,17 +73,17 @@ static void modes(void **state)
     assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS) & MODES, ACCESSES | DELIVERY);
     write_base(BASE);
 
-    uint64_t generation = vtlb_generation(&guest->context);
+    uint64_t generation = vtlb_generation(&guest->vtlb);
     assert_int_equal(mapped(LAPIC, PAGING_READ), page);
     write_base(BASE | APIC_BASE_X2APIC);
-    assert_true(vtlb_generation(&guest->context) > generation);
+    assert_true(vtlb_generation(&guest->vtlb) > generation);
     assert_int_equal(mapped(LAPIC, PAGING_READ), 0);
     assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS) & MODES, X2APIC | DELIVERY);
-    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap_x2apic.value);
+    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap_x2apic[VCPU_REGIME_EPT].value);
 
     write_base(LAPIC | APIC_BASE_BSP);
     assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS) & MODES, 0);
-    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap.value);
+    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap[VCPU_REGIME_EPT].value);
     assert_int_equal(mapped(LAPIC, PAGING_READ), 0);
     write_base(BASE);
     assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS) & MODES, ACCESSES | DELIVERY);
@@ -110,7 +110,7 @@ static void intercepted(void **state)
     assert_int_equal(mapped(LAPIC, PAGING_READ), 0);
     write_base(BASE | APIC_BASE_X2APIC);
     assert_int_equal(fake_get(VMCS_SECONDARY_CONTROLS) & MODES, 0);
-    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap.value);
+    assert_int_equal(fake_get(VMCS_MSR_BITMAPS), partition->apicv.msr_bitmap[VCPU_REGIME_EPT].value);
 }
 
 /* An interrupt of the local APIC is told, not injected; HLT finds it in the model. */

@@ -176,7 +176,7 @@ static void low_bits(void **state)
     assert_int_equal(guest_cr0(), pe | X86_CR0_TS | X86_CR0_MP);
 
     /* What no policy of this partition lets exit. */
-    access(3, MOV_TO, VCPU_RAX, 0);
+    access(4, MOV_FROM, VCPU_RAX, 0);
     assert_crashed("unexpected exit 28");
 }
 

@@ -82,9 +82,10 @@ static void other_instances(void **state)
         {CR_INSTANCE_SHADOW, "CR4.PAE", POLICY_SHADOWING, CR_VALUE_1},
         {CR_INSTANCE_SHADOW, "CR4.PGE", POLICY_SHADOWING, CR_VALUE_0},
         {CR_INSTANCE_SHADOW, "CR4.PCIDE", POLICY_SHADOWING, CR_VALUE_0},
-        {CR_INSTANCE_SHADOW, "CR4.LA57", POLICY_SHADOWING, CR_VALUE_0},
+        {CR_INSTANCE_SHADOW, "CR4.LA57", POLICY_INTERCEPT, CR_VALUE_GUEST},
         {CR_INSTANCE_SHADOW, "CR4.SMEP", POLICY_INTERCEPT, CR_VALUE_GUEST},
         {CR_INSTANCE_SHADOW, "CR4.SMAP", POLICY_INTERCEPT, CR_VALUE_GUEST},
+        {CR_INSTANCE_SHADOW, "CR4.PKE", POLICY_INTERCEPT, CR_VALUE_GUEST},
     };
     size_t count;
     const struct cr_policy_row *rows = policy_cr_rows(&count);
@@ -165,13 +166,13 @@ static void figure_13(struct flag *flag, bool value, bool follow)
 #define CR4_OFFERED                                                                                          \
     (X86_CR4_VME | X86_CR4_PVI | X86_CR4_TSD | X86_CR4_DE | X86_CR4_PSE | X86_CR4_PAE | X86_CR4_MCE |        \
      X86_CR4_PGE | X86_CR4_PCE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT | X86_CR4_UMIP | X86_CR4_FSGSBASE |     \
-     X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE)
+     X86_CR4_PCIDE | X86_CR4_OSXSAVE | X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE | X86_CR4_LA57)
 
 static const struct register_policy_settings settings = {
     .cr0_fixed0 = 0x80000021,
     .cr0_fixed1 = 0xffffffff,
     .cr4_fixed0 = X86_CR4_VMXE,
-    .cr4_fixed1 = CR4_OFFERED | X86_CR4_VMXE | X86_CR4_SMXE | X86_CR4_LA57,
+    .cr4_fixed1 = CR4_OFFERED | X86_CR4_VMXE | X86_CR4_SMXE,
     .cr4_offered = CR4_OFFERED,
     .efer_offered = X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE,
 };
@@ -507,8 +508,9 @@ static void cr4_writes(void **state)
     unsigned effects;
 
     assert_int_equal(policy_cr4_write(&policy, &s, 0, &effects), CR_GP);
+    assert_int_equal(policy_cr4_write(&policy, &s, X86_CR4_PAE | X86_CR4_LA57, &effects), CR_GP);
     assert_int_equal(policy_cr4_write(&policy, &s, X86_CR4_PAE | X86_CR4_PCIDE, &effects), CR_DONE);
-    assert_int_equal(effects, 0);
+    assert_int_equal(effects, CR_EFFECT_FLUSH);
     assert_int_equal(policy_cr4_write(&policy, &s, X86_CR4_PAE, &effects), CR_DONE);
     assert_int_equal(effects, CR_EFFECT_FLUSH);
     s.cr3 = 0x1001;
@@ -520,13 +522,59 @@ static void cr4_writes(void **state)
     assert_int_equal(effects, CR_EFFECT_FLUSH);
     assert_int_equal(policy_cr4_write(&policy, &s, X86_CR4_PAE | X86_CR4_PGE, &effects), CR_DONE);
     assert_int_equal(effects, 0);
+    /* Whatever else is changed, nothing goes: another role is current, or the processor needs none. */
+    assert_int_equal(policy_cr4_write(&policy, &s,
+                                      X86_CR4_PAE | X86_CR4_PGE | X86_CR4_SMAP | X86_CR4_PKE | X86_CR4_TSD,
+                                      &effects),
+                     CR_DONE);
+    assert_int_equal(effects, 0);
 
     /* PAE paging without long mode: its PDPTEs are loaded again. */
     s = (struct cr_state){.cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_ET};
     assert_int_equal(policy_cr4_write(&policy, &s, X86_CR4_PAE, &effects), CR_DONE);
     assert_int_equal(effects, CR_EFFECT_PDPTES | CR_EFFECT_FLUSH);
     assert_int_equal(policy_cr4_write(&policy, &s, X86_CR4_PAE | X86_CR4_PSE, &effects), CR_DONE);
-    assert_int_equal(effects, CR_EFFECT_PDPTES);
+    assert_int_equal(effects, CR_EFFECT_PDPTES | CR_EFFECT_FLUSH);
+}
+
+/*
+ * What the real-mode part of a guest needs that is shadowed from CR0.PE = 1 on: PE exits, and the hardware
+ * has the guest's. Fails when PE is not masked, or held by Umbra.
+ */
+static void protected_mode_exits(void **state)
+{
+    (void)state;
+    struct register_policy policy = derive(CR_INSTANCE_UNRESTRICTED, X86_CR0_PE, 0);
+
+    assert_true(policy.cr0.mask & policy.cr0.intercept & policy.cr0.follow & X86_CR0_PE);
+    assert_false(policy_cr_hardware(&policy.cr0, X86_CR0_ET) & X86_CR0_PE);
+    assert_true(policy_cr_hardware(&policy.cr0, X86_CR0_ET | X86_CR0_PE) & X86_CR0_PE);
+    /* In the other instances Umbra holds it, and the override changes nothing. */
+    policy = derive(CR_INSTANCE_SHADOW, X86_CR0_PE, 0);
+    assert_true(policy.cr0.mask & policy.cr0.shadowing & policy.cr0.value & X86_CR0_PE);
+}
+
+/*
+ * The hardware of a shadowed guest, whatever it has itself (docs/design/vtlb.md, "Who translates"). Fails
+ * when one of the bits that its tables rely on follows the guest.
+ */
+static void shadow_hardware(void **state)
+{
+    (void)state;
+    struct register_policy policy = derive(CR_INSTANCE_SHADOW, 0, 0);
+    const uint64_t on = X86_CR0_PE | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG, off = X86_CR0_NW | X86_CR0_CD;
+    const uint64_t follow = X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE | X86_CR4_LA57;
+
+    for (unsigned n = 0; n < 1000; n++) {
+        uint64_t cr0 = random_64() & policy.cr0.allowed, cr4 = random_64() & policy.cr4.allowed;
+        uint64_t hardware = policy_cr_hardware(&policy.cr4, cr4);
+
+        assert_int_equal(policy_cr_hardware(&policy.cr0, cr0) & (on | off), on);
+        assert_int_equal(hardware & (X86_CR4_PAE | X86_CR4_PSE | X86_CR4_PGE | X86_CR4_PCIDE), X86_CR4_PAE);
+        assert_int_equal(hardware & follow, cr4 & follow);
+        /* All of them exit: the role and the target follow them. */
+        assert_int_equal(policy.cr4.mask & follow, follow);
+    }
 }
 
 static void efer_writes(void **state)
@@ -572,6 +620,10 @@ static void controls(void **state)
             struct register_policy_settings s = settings;
             struct register_policy policy;
             struct vmx_demands demands = {{0}};
+            static const uint64_t translation[CR_INSTANCES] = {
+                [CR_INSTANCE_UNRESTRICTED] = BIT(1) | BIT(7), /* EPT, unrestricted guest */
+                [CR_INSTANCE_RESTRICTED] = BIT(1),
+            };
             uint64_t expected = 0;
 
             s.instance = instance;
@@ -586,6 +638,7 @@ static void controls(void **state)
             if (instance == CR_INSTANCE_SHADOW)
                 expected |= VMX_PRIMARY_INVLPG_EXITING;
             assert_int_equal(demands.words[VMX_WORD_PRIMARY], expected);
+            assert_int_equal(demands.words[VMX_WORD_SECONDARY], translation[instance]);
         }
     }
 }
@@ -593,10 +646,13 @@ static void controls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_printed),       cmocka_unit_test(other_instances), cmocka_unit_test(each_flag),
-        cmocka_unit_test(random_registers), cmocka_unit_test(fixed_bits),      cmocka_unit_test(overrides),
-        cmocka_unit_test(cr0_writes),       cmocka_unit_test(cr4_writes),      cmocka_unit_test(efer_writes),
-        cmocka_unit_test(lmsw_and_clts),    cmocka_unit_test(controls),
+        cmocka_unit_test(as_printed),      cmocka_unit_test(other_instances),
+        cmocka_unit_test(each_flag),       cmocka_unit_test(random_registers),
+        cmocka_unit_test(fixed_bits),      cmocka_unit_test(overrides),
+        cmocka_unit_test(cr0_writes),      cmocka_unit_test(cr4_writes),
+        cmocka_unit_test(efer_writes),     cmocka_unit_test(lmsw_and_clts),
+        cmocka_unit_test(controls),        cmocka_unit_test(protected_mode_exits),
+        cmocka_unit_test(shadow_hardware),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

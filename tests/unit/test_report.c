@@ -39,6 +39,7 @@ static int start(void **state)
     partition.config = &config;
     partition.vcpus = vcpus;
     partition.vcpu_count = 2;
+    partition.paging = CONFIG_PAGING_EPT;
     return 0;
 }
 
@@ -75,7 +76,7 @@ static void dump(void **state)
     trace_add(&vcpus[1].trace, 100, EXIT_REASON_CPUID, 0x7c00, 1);
 
     expect_dump(1, 0, "linux: crashed: triple fault");
-    expect_dump(1, 1, "vcpu 1 of 2");
+    expect_dump(1, 1, "vcpu 1 of 2, paging ept");
     expect_dump(1, 2,
                 "rax 0000000000000000  rcx 1111111111111111  rdx 2222222222222222  rbx 3333333333333333");
     expect_dump(1, 3,
@@ -97,6 +98,10 @@ static void dump(void **state)
     assert_false(report_dump_line(&partition, 1, &snapshot, number + 1, line, sizeof(line)));
     assert_false(report_dump_line(&partition, 0, &snapshot, number, line, sizeof(line)));
     assert_false(report_dump_line(&partition, 2, &snapshot, 1, line, sizeof(line)));
+    partition.paging = CONFIG_PAGING_VTLB;
+    expect_dump(0, 1, "vcpu 0 of 2, paging vtlb (cached)");
+    partition.paging = CONFIG_PAGING_VTLB_BASE;
+    expect_dump(0, 1, "vcpu 0 of 2, paging vtlb (base)");
 }
 
 /* Without a snapshot there are the exits; without vCPUs, only what the partition is. */
@@ -225,6 +230,88 @@ static void stats(void **state)
     assert_string_equal(text, "\n");
 }
 
+/* Every counter of the virtual TLB is a line of its own, the sum over the vCPUs, and then each one's. */
+static void vtlb_stats(void **state)
+{
+    static const char *const names[] = {
+        "guest_faults", "again",          "prefetched",      "prefetched_used", "raised",
+        "splintered",   "transient",      "flushes_root",    "flushes_address", "flushes_tag",
+        "flushes_all",  "flushes_memory", "flushes_reclaim", "flushes_destroy", "flushed_entries",
+        "compared",     "changed",        "contexts_hit",    "contexts_made",   "contexts_evicted",
+        "cleaned_late",
+    };
+    char line[80];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct vtlb_statistics *t = &vcpus[i].vtlb.statistics;
+        uint64_t *const counters[] = {
+            &t->guest_faults,
+            &t->again,
+            &t->prefetched,
+            &t->prefetched_used,
+            &t->raised,
+            &t->splintered,
+            &t->transient,
+            &t->flushes[VTLB_FLUSH_ROOT],
+            &t->flushes[VTLB_FLUSH_ADDRESS],
+            &t->flushes[VTLB_FLUSH_TAG],
+            &t->flushes[VTLB_FLUSH_ALL],
+            &t->flushes[VTLB_FLUSH_P2M],
+            &t->flushes[VTLB_FLUSH_RECLAIM],
+            &t->flushes[VTLB_FLUSH_DESTROY],
+            &t->flushed_entries,
+            &t->compared,
+            &t->changed,
+            &t->hits,
+            &t->contexts_made,
+            &t->contexts_evicted,
+            &t->cleaned_late,
+        };
+        _Static_assert(ARRAY_SIZE(counters) == ARRAY_SIZE(names), "a name for each");
+
+        t->misses = 1000 + i;
+        t->filled = 1100 + i;
+        t->no_memory = 1200 + i;
+        t->fills[0] = 1300 + i;
+        t->fills[2] = 1400 + i;
+        t->stale = 1500 + i;
+        t->evictions = 1600 + i;
+        t->tables_used = 1700 + i;
+        t->tables_peak = 1800 + i;
+        vcpus[i].vtlb.pages = 1900 + i;
+        for (unsigned n = 0; n < ARRAY_SIZE(counters); n++)
+            *counters[n] = 10 * (n + 1) + i;
+    }
+    for (unsigned shadow = 0; shadow < 2; shadow++) {
+        partition.regimes[VCPU_REGIME_SHADOW] = shadow != 0;
+        all_stats();
+        expect_stat("vtlb_misses 2001");
+        expect_stat("vtlb_filled 2201");
+        expect_stat("vtlb_no_memory 2401");
+        expect_stat("vtlb_fills_4k 2601");
+        expect_stat("vtlb_fills_1g 2801");
+        expect_stat("vtlb_stale 3001");
+        expect_stat("vtlb_evictions 3201");
+        expect_stat("vtlb_tables 3401");
+        expect_stat("vtlb_tables_peak 3601");
+        expect_stat("vtlb_tables_quota 3801");
+        expect_stat("vcpu1_vtlb_tables_quota 1901");
+        expect_stat("vtlb_flushes 1547");
+        for (unsigned n = 0; n < ARRAY_SIZE(names); n++) {
+            snprintf(line, sizeof(line), "vtlb_%s %u", names[n], 20 * (n + 1) + 1);
+            if (shadow != 0) {
+                expect_stat(line);
+                snprintf(line, sizeof(line), "vcpu0_vtlb_%s %u", names[n], 10 * (n + 1));
+                expect_stat(line);
+            } else {
+                snprintf(line, sizeof(line), "vtlb_%s ", names[n]);
+                assert_null(strstr(text, line));
+            }
+        }
+    }
+}
+
 /* Every exit is of one kind. */
 static void kinds(void **state)
 {
@@ -234,13 +321,16 @@ static void kinds(void **state)
     (void)state;
     exits[EXIT_REASON_IO_INSTRUCTION] = 3;
     exits[EXIT_REASON_EPT_VIOLATION] = 4;
-    exits[EXIT_REASON_EXCEPTION_OR_NMI] = 5; /* the first row */
+    exits[EXIT_REASON_EXCEPTION_OR_NMI] = 1; /* the first row */
+    exits[EXIT_REASON_INVPCID] = 2;
+    exits[EXIT_REASON_INVLPG] = 8;
+    exits[EXIT_REASON_CR_ACCESS] = 5;
     exits[EXIT_REASON_RDMSR] = 6;
     exits[EXIT_REASON_WRMSR] = 7;
     report_exit_kinds(exits, counted);
     report_exit_kinds(exits, counted);
     assert_int_equal(counted[MONITOR_EXIT_IO], 6);
-    assert_int_equal(counted[MONITOR_EXIT_MEMORY], 8);
+    assert_int_equal(counted[MONITOR_EXIT_MEMORY], 30);
     assert_int_equal(counted[MONITOR_EXIT_OTHER], 10);
     assert_int_equal(counted[MONITOR_EXIT_MSR], 26);
     for (unsigned r = 0; r < EXIT_REASON_COUNT; r++)
@@ -342,6 +432,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(dump_of_nothing, start, stop),
         cmocka_unit_test_setup_teardown(frames, start, stop),
         cmocka_unit_test_setup_teardown(stats, start, stop),
+        cmocka_unit_test_setup_teardown(vtlb_stats, start, stop),
         cmocka_unit_test(kinds),
         cmocka_unit_test(memory),
         cmocka_unit_test(cpu),

@@ -21,13 +21,16 @@
 
 #define FAKE_MSRS   16
 #define FXSAVE_SIZE 512
+#define HOST_EFER   (X86_EFER_NXE | X86_EFER_LME | X86_EFER_LMA)
+
+struct fake_msr {
+    uint32_t number;
+    uint64_t value;
+};
 
 static struct {
     uint64_t cr2, dr[4], dr6, xcr0;
-    struct {
-        uint32_t number;
-        uint64_t value;
-    } msrs[FAKE_MSRS];
+    struct fake_msr msrs[FAKE_MSRS];
     unsigned msr_count;
     uint8_t extended[VCPU_XSAVE_AREA_SIZE - 64]; /* without the header */
     bool ts;
@@ -242,15 +245,18 @@ static const uint32_t guest_msrs[] = {
 
 static struct vcpu_state states[2];
 
-static void machine_begin(unsigned recorded)
+/* `efer`: IA32_EFER is among what is switched here, which then begins as Umbra's. */
+static void machine_begin_with(unsigned recorded, bool efer)
 {
     memset(&cpu, 0, sizeof(cpu));
     memset(&changed_leaf_7, 0, sizeof(changed_leaf_7));
     processor = &processors[recorded];
     for (size_t i = 0; i < ARRAY_SIZE(guest_msrs); i++)
         cpu.msrs[cpu.msr_count++].number = guest_msrs[i];
+    if (efer)
+        cpu.msrs[cpu.msr_count++] = (struct fake_msr){MSR_IA32_EFER, HOST_EFER};
     last_owner = 0;
-    vcpu_state_probe();
+    vcpu_state_probe(!efer);
     for (unsigned i = 0; i < 2; i++) {
         if (states[i].xsave_area == NULL)
             states[i].xsave_area = aligned_alloc(PAGE_SIZE, VCPU_XSAVE_AREA_SIZE);
@@ -258,6 +264,11 @@ static void machine_begin(unsigned recorded)
         states[i].owner = i + 1;
         vcpu_state_reset(&states[i]);
     }
+}
+
+static void machine_begin(unsigned recorded)
+{
+    machine_begin_with(recorded, false);
 }
 
 /* The value that vCPU `who` leaves in register `what` on its `turn`th turn. */
@@ -376,6 +387,38 @@ static void without_xsave(void **state)
     assert_true(guests_survive(10));
 }
 
+/*
+ * A processor whose VMCSs do not switch IA32_EFER: SCE is each guest's own, and all else of it stays Umbra's.
+ * Fails when the row is forgotten, when a guest begins with another's SCE, and when a register that the VMCS
+ * switches is touched on a processor where it does.
+ */
+static void efer_by_software(void **state)
+{
+    (void)state;
+    machine_begin_with(PENRYN, true);
+    assert_true(has_row("IA32_EFER.SCE"));
+    vcpu_state_load(&states[0]);
+    assert_int_equal(cpu_rdmsr(MSR_IA32_EFER), HOST_EFER);
+    vcpu_state_write_efer(X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA);
+    assert_int_equal(cpu_rdmsr(MSR_IA32_EFER), HOST_EFER | X86_EFER_SCE);
+    vcpu_state_save(&states[0]);
+    vcpu_state_load(&states[1]);
+    assert_int_equal(cpu_rdmsr(MSR_IA32_EFER), HOST_EFER);
+    vcpu_state_save(&states[1]);
+    vcpu_state_load(&states[0]);
+    assert_int_equal(cpu_rdmsr(MSR_IA32_EFER), HOST_EFER | X86_EFER_SCE);
+    vcpu_state_write_efer(0);
+    assert_int_equal(cpu_rdmsr(MSR_IA32_EFER), HOST_EFER);
+    vcpu_state_write_efer(X86_EFER_SCE);
+    vcpu_state_reset(&states[0]);
+    vcpu_state_load(&states[0]);
+    assert_int_equal(cpu_rdmsr(MSR_IA32_EFER), HOST_EFER);
+
+    machine_begin_with(SKYLAKE_X, true);
+    vcpu_state_probe(true);
+    assert_false(has_row("IA32_EFER.SCE"));
+}
+
 /* Fails when a row of the table could be left out without the test above noticing. */
 static void every_row_counts(void **state)
 {
@@ -426,7 +469,7 @@ static void missing_registers(void **state)
     cpu.refuses_spec_ctrl = true;
     changed_leaf_7 = processor_cpuid(7, 0);
     changed_leaf_7.edx = CPUID_7_EDX_SPEC_CTRL | CPUID_7_EDX_STIBP | CPUID_7_EDX_SSBD | CPUID_7_EDX_L1D_FLUSH;
-    vcpu_state_probe();
+    vcpu_state_probe(true);
     assert_false(has_row("IA32_XSS"));
     assert_int_equal(vcpu_state_msr_lists(&states[0]).count, 0);
     assert_true(guests_survive(3));
@@ -444,7 +487,9 @@ static void policy_is_covered(void **state)
     (void)state;
     for (size_t i = 0; i < policies; i++) {
         bool is_command = policy[i].first == MSR_IA32_PRED_CMD || policy[i].first == MSR_IA32_FLUSH_CMD;
-        bool through = policy[i].read == POLICY_THROUGH || policy[i].write == POLICY_THROUGH;
+        bool through = false;
+        for (unsigned regime = 0; regime < VCPU_REGIMES; regime++)
+            through |= policy[i].read[regime] == POLICY_THROUGH || policy[i].write[regime] == POLICY_THROUGH;
         for (uint32_t msr = policy[i].first; through && !is_command && msr <= policy[i].last; msr++) {
             bool found = false;
             for (size_t j = 0; j < count; j++)
@@ -468,7 +513,7 @@ static void barriers_between_owners(void **state)
     machine_begin(SKYLAKE_X);
     changed_leaf_7 = processor_cpuid(7, 0);
     changed_leaf_7.edx = CPUID_7_EDX_SPEC_CTRL | CPUID_7_EDX_L1D_FLUSH | CPUID_7_EDX_MD_CLEAR;
-    vcpu_state_probe();
+    vcpu_state_probe(true);
     assert_true(guests_survive(3));
     assert_int_equal(cpu.barriers, 6);
     assert_int_equal(cpu.fills, 6);
@@ -495,7 +540,7 @@ static void lists(void **state)
     machine_begin(SKYLAKE_X);
     changed_leaf_7 = processor_cpuid(7, 0);
     changed_leaf_7.edx = CPUID_7_EDX_SPEC_CTRL;
-    vcpu_state_probe();
+    vcpu_state_probe(true);
     vcpu_state_reset(&states[0]);
     struct vcpu_msr_lists l = vcpu_state_msr_lists(&states[0]);
 
@@ -526,15 +571,15 @@ static void facts(void **state)
         .edx = CPUID_7_EDX_SPEC_CTRL | CPUID_7_EDX_MD_CLEAR | CPUID_7_EDX_ARCH_CAPABILITIES,
     };
     cpu.arch_capabilities = BIT(1) | BIT(24); /* IBRS_ALL, PBRSB_NO */
-    vcpu_state_probe();
+    vcpu_state_probe(true);
     assert_int_equal(vcpu_state_barriers()->host_spec_ctrl, 0x401);
     assert_true(vcpu_state_barriers()->siblings);
     assert_false(vcpu_state_barriers()->return_stack_exit);
     changed_leaf_7.eax = 1; /* there is no subleaf 2 */
-    vcpu_state_probe();
+    vcpu_state_probe(true);
     assert_int_equal(vcpu_state_barriers()->host_spec_ctrl, 1);
     changed_leaf_7.edx &= ~(uint32_t)CPUID_7_EDX_ARCH_CAPABILITIES; /* not to be believed then */
-    vcpu_state_probe();
+    vcpu_state_probe(true);
     assert_true(vcpu_state_barriers()->return_stack_exit);
 }
 
@@ -694,6 +739,7 @@ int main(void)
         cmocka_unit_test(all_is_switched),
         cmocka_unit_test(without_xsave),
         cmocka_unit_test(every_row_counts),
+        cmocka_unit_test(efer_by_software),
         cmocka_unit_test(nothing_remains),
         cmocka_unit_test(missing_registers),
         cmocka_unit_test(policy_is_covered),

@@ -107,6 +107,7 @@ struct verdict {
     unsigned rights;
     unsigned memory_type;
     bool global;
+    bool transient;
     uint64_t after[6]; /* the entries */
 };
 
@@ -177,7 +178,7 @@ static struct verdict judge(const struct setup *s)
     bool wide = s->mode >= MODE_PAE;
     bool nx_counts = wide && s->nxe;
     bool user_mode = s->user && !s->implicit;
-    bool all_user = true, all_write = true, any_nx = false, key_violation = false;
+    bool all_user = true, all_write = true, any_nx = false, key_violation = false, key_denies_write = false;
     unsigned level = s->levels;
 
     memcpy(v.after, s->entry, sizeof(v.after));
@@ -225,6 +226,7 @@ static struct verdict judge(const struct setup *s)
     if (s->pke && s->mode >= MODE_4_LEVEL && all_user && !s->fetch) {
         unsigned key = (unsigned)bits(e, 62, 59);
         bool access_disable = bit(s->pkru, 2 * key), write_disable = bit(s->pkru, 2 * key + 1);
+        key_denies_write = write_disable;
         key_violation = access_disable || (write_disable && s->write && (user_mode || s->wp));
     }
     if (!allowed || key_violation) {
@@ -251,8 +253,10 @@ static struct verdict judge(const struct setup *s)
     v.rights = PAGING_READ | (all_user ? PAGING_USER : 0) | (any_nx ? 0 : PAGING_EXECUTE);
     if (all_write && bit(v.after[v.leaf], 6))
         v.rights |= PAGING_WRITE;
-    if (s->write && !all_write) {
+    /* Hardware with CR0.WP = 1 would refuse what this guest's processor allows. */
+    if (s->write && (!all_write || key_denies_write)) {
         v.rights = (v.rights | PAGING_WRITE) & ~PAGING_USER;
+        v.transient = all_user && (s->smap || (s->pke && s->mode >= MODE_4_LEVEL));
         if (s->smep && all_user)
             v.rights &= ~PAGING_EXECUTE;
     }
@@ -339,6 +343,7 @@ static void compare(struct guest *guest, const struct setup *s)
         assert_int_equal(t.rights, v.rights);
         assert_int_equal(t.memory_type, v.memory_type);
         assert_int_equal(t.global, v.global);
+        assert_int_equal(t.transient, v.transient);
         assert_int_equal(t.key, s->pke && s->mode >= MODE_4_LEVEL ? bits(s->entry[v.leaf], 62, 59) : 0);
     }
     for (unsigned level = 1; level <= top; level++) {
@@ -561,7 +566,11 @@ static enum stage_outcome meddle(const struct stage *stage, uint64_t address, un
             *meddler->entry ^= meddler->flip;
     }
     *translation = (struct translation){
-        .address = address, .rights = PAGING_RIGHTS, .memory_type = MEMORY_TYPE_WB, .page_shift = PAGE_SHIFT};
+        .address = address,
+        .rights =
+            PAGING_RIGHTS & ~((access & PAGING_WRITE) != 0 ? 0 : PAGING_WRITE), /* it wants to be asked */
+        .memory_type = MEMORY_TYPE_WB,
+        .page_shift = PAGE_SHIFT};
     return STAGE_DONE;
 }
 
@@ -622,14 +631,19 @@ static void entries_that_change(void **state)
     assert_true(writes < 32);
 }
 
-/* Tables where the guest has no memory, or none that A can be written to. */
+/*
+ * Tables where the guest has no memory read as all ones: reserved bits, but in the plainest mode another
+ * table and a page. In read-only memory the setting of A and D is lost. Neither stops the walk.
+ */
 static void tables_without_memory(void **state)
 {
     struct guest *guest = make_guest();
     struct walk_x86_registers r = {
         .cr0 = 1ULL << 31 | 1, .cr3 = 0x2000, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
     uint64_t *pages = (uint64_t *)(void *)guest->memory;
+    const struct stage *stage = &guest->walk.stage;
     const uint64_t rom = GUEST_SIZE - PAGE_SIZE;
+    struct stage_trail trail = {0};
     struct stage_fault fault;
     struct translation t;
     (void)state;
@@ -637,35 +651,173 @@ static void tables_without_memory(void **state)
     walk_x86_set(&guest->walk, &r);
     pages[0x2000 / 8] = 0x3007;
     pages[0x3000 / 8] = GUEST_SIZE | 7;
-    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 5 << 21, PAGING_READ, &t, &fault),
-                     STAGE_NO_MEMORY);
-    assert_true(fault.in_tables);
-    assert_int_equal(fault.address, GUEST_SIZE + 5 * 8);
-    assert_ptr_equal(fault.stage, &guest->p2m.stage);
+    assert_int_equal(stage->walk(stage, 5 << 21, PAGING_READ, &t, &fault), STAGE_FAULT);
+    assert_int_equal(fault.error_code, PAGE_FAULT_PRESENT | PAGE_FAULT_RESERVED);
+    assert_int_equal(fault.address, 5 << 21);
+    assert_ptr_equal(fault.stage, stage);
+    assert_false(fault.in_tables);
     assert_int_equal(pages[0x2000 / 8], 0x3007);
 
     pages[0x3000 / 8] = rom | 7;
     pages[rom / 8] = 0x40000087;
-    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0, PAGING_READ, &t, &fault), STAGE_NO_MEMORY);
-    assert_true(fault.in_tables);
-    assert_int_equal(fault.address, rom);
-    pages[rom / 8] |= 0x20;
-    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0, PAGING_READ, &t, &fault), STAGE_DONE);
+    assert_int_equal(stage->walk_trail(stage, 0, PAGING_WRITE, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(t.rights, PAGING_RIGHTS);
+    assert_int_equal(pages[rom / 8], 0x40000087);
     assert_int_equal(pages[0x2000 / 8], 0x3027);
+    assert_int_equal(trail.top, 4);
+    assert_int_equal(trail.leaf, 2);
+    assert_false(trail.step[2].writable);
+    assert_ptr_equal(trail.step[2].host, guest->memory + rom);
+
+    r = (struct walk_x86_registers){.cr0 = 1ULL << 31 | 1, .cr3 = 0x70000000, .physical_bits = 40};
+    trail = (struct stage_trail){0};
+    walk_x86_set(&guest->walk, &r);
+    assert_int_equal(stage->walk_trail(stage, 0x12345678, PAGING_WRITE, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(t.address, 0xfffff678);
+    assert_int_equal(t.rights, PAGING_RIGHTS);
+    assert_null(trail.step[2].host);
+    assert_int_equal(trail.step[2].value, UINT32_MAX);
+    assert_int_equal(trail.step[1].table, 0xfffff000);
+    assert_int_equal(trail.step[1].value, UINT32_MAX);
+    free_guest(guest);
+}
+
+/* What a walk went through; fails when a table, an entry as it was left, or the rights above one is another.
+ */
+static void trails(void **state)
+{
+    static const uint8_t all = PAGING_USER | PAGING_WRITE | PAGING_EXECUTE;
+    static const struct {
+        uint64_t table, value;
+        uint8_t rights;
+    } steps[] = {
+        [4] = {0x2000, 0x3027, PAGING_USER | PAGING_WRITE | PAGING_EXECUTE},
+        [3] = {0x3000, 0x4023, PAGING_USER | PAGING_WRITE | PAGING_EXECUTE},
+        [2] = {0x4000, 0x5025 | 1ULL << 63, PAGING_WRITE | PAGING_EXECUTE},
+        [1] = {0x5000, 0x6027, 0},
+    };
+    const uint64_t linear = GIB(1) + MIB(4) + 3 * PAGE_SIZE + 5;
+    struct guest *guest = make_guest();
+    struct walk_x86_registers r = {
+        .cr0 = 1ULL << 31 | 1, .cr3 = 0x2018, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
+    uint64_t *pages = (uint64_t *)(void *)guest->memory;
+    const struct stage *stage = &guest->walk.stage;
+    struct stage_trail trail = {0};
+    struct stage_fault fault;
+    struct translation t;
+    (void)state;
+
+    walk_x86_set(&guest->walk, &r);
+    pages[0x2000 / 8] = 0x3007;
+    pages[0x3000 / 8 + 1] = 0x4003;
+    pages[0x4000 / 8 + 2] = 0x5005 | 1ULL << 63;
+    pages[0x5000 / 8 + 3] = 0x6007;
+    assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(trail.top, 4);
+    assert_int_equal(trail.leaf, 1);
+    for (unsigned level = 1; level <= 4; level++) {
+        assert_int_equal(trail.step[level].table, steps[level].table);
+        assert_int_equal(trail.step[level].value, steps[level].value);
+        assert_int_equal(trail.step[level].rights, steps[level].rights);
+        assert_ptr_equal(trail.step[level].host, guest->memory + steps[level].table);
+        assert_true(trail.step[level].writable);
+    }
+
+    /* Known down to a table: it begins there, with the rights that are left. */
+    trail.known = 1;
+    trail.step[1].table = 0x7000;
+    trail.step[1].host = guest->memory + 0x7000;
+    trail.step[1].rights = PAGING_WRITE;
+    pages[0x7000 / 8 + 3] = 0x8007;
+    pages[0x2000 / 8] = 0;
+    assert_int_equal(stage->walk_trail(stage, linear, PAGING_WRITE, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(t.address, 0x8005);
+    assert_int_equal(t.rights, PAGING_READ | PAGING_WRITE);
+    assert_int_equal(pages[0x7000 / 8 + 3], 0x8067);
+    assert_int_equal(trail.step[1].value, 0x8067);
+    assert_int_equal(trail.top, 4);
+    assert_int_equal(trail.leaf, 1);
+
+    /* PAE: the top level is a register's. */
+    r.efer = 0x800;
+    r.pdpte[1] = 0x4001;
+    trail = (struct stage_trail){0};
+    walk_x86_set(&guest->walk, &r);
+    assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(trail.top, 3);
+    assert_int_equal(trail.step[3].value, 0x4001);
+    assert_int_equal(trail.step[2].table, 0x4000);
+    assert_int_equal(trail.step[2].rights, all);
+    assert_int_equal(trail.step[1].rights, PAGING_USER);
+    free_guest(guest);
+}
+
+/* What an entry says to a processor that looks ahead. */
+static void peeks(void **state)
+{
+    static const struct {
+        uint64_t value;
+        uint8_t above; /* rights that the path leaves */
+        bool may;
+        uint8_t rights;
+    } cases[] = {
+        {0x6067, PAGING_RIGHTS, true, PAGING_RIGHTS},
+        {0x6027, PAGING_RIGHTS, true, PAGING_USER | PAGING_READ | PAGING_EXECUTE}, /* D = 0 */
+        {0x6067, PAGING_WRITE, true, PAGING_READ | PAGING_WRITE},
+        {0x6067, PAGING_USER, true, PAGING_READ | PAGING_USER},
+        {0x6063 | 1ULL << 63, PAGING_RIGHTS, true, PAGING_READ | PAGING_WRITE},
+        {0x6065, PAGING_RIGHTS, true, PAGING_READ | PAGING_EXECUTE | PAGING_USER},
+        {0x6066, PAGING_RIGHTS, false, 0},              /* not present */
+        {0x6047, PAGING_RIGHTS, false, 0},              /* A = 0 */
+        {0x6067 | 1ULL << 45, PAGING_RIGHTS, false, 0}, /* reserved */
+    };
+    struct guest *guest = make_guest();
+    struct walk_x86_registers r = {.cr0 = 1ULL << 31 | 1,
+                                   .cr3 = 0x2000,
+                                   .cr4 = 1 << 5 | 1 << 7,
+                                   .efer = 0xd00,
+                                   .pat = 0x0007040600070406,
+                                   .physical_bits = 40};
+    const struct stage *stage = &guest->walk.stage;
+    (void)state;
+
+    walk_x86_set(&guest->walk, &r);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct stage_trail trail = {.top = 4, .leaf = 1, .step[1].rights = cases[i].above};
+        struct translation t;
+
+        assert_int_equal(stage->peek(stage, 0x7123, cases[i].value, &trail, &t), cases[i].may);
+        if (!cases[i].may)
+            continue;
+        assert_int_equal(t.address, 0x6123);
+        assert_int_equal(t.rights, cases[i].rights);
+        assert_int_equal(t.memory_type, MEMORY_TYPE_WB);
+        assert_int_equal(t.page_shift, PAGE_SHIFT);
+        assert_false(t.global || t.transient);
+    }
     free_guest(guest);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paging_off),          cmocka_unit_test(pae_registers),
-        cmocka_unit_test(entries_that_change), cmocka_unit_test(tables_without_memory),
-        cmocka_unit_test(matrix_32bit_4k),     cmocka_unit_test(matrix_32bit_4m),
-        cmocka_unit_test(matrix_32bit_4k_pse), cmocka_unit_test(matrix_pae_4k),
-        cmocka_unit_test(matrix_pae_2m),       cmocka_unit_test(matrix_4level_4k),
-        cmocka_unit_test(matrix_4level_2m),    cmocka_unit_test(matrix_4level_1g),
-        cmocka_unit_test(matrix_5level_4k),    cmocka_unit_test(matrix_5level_2m),
+        cmocka_unit_test(paging_off),
+        cmocka_unit_test(pae_registers),
+        cmocka_unit_test(entries_that_change),
+        cmocka_unit_test(tables_without_memory),
+        cmocka_unit_test(matrix_32bit_4k),
+        cmocka_unit_test(matrix_32bit_4m),
+        cmocka_unit_test(matrix_32bit_4k_pse),
+        cmocka_unit_test(matrix_pae_4k),
+        cmocka_unit_test(matrix_pae_2m),
+        cmocka_unit_test(matrix_4level_4k),
+        cmocka_unit_test(matrix_4level_2m),
+        cmocka_unit_test(matrix_4level_1g),
+        cmocka_unit_test(matrix_5level_4k),
+        cmocka_unit_test(matrix_5level_2m),
         cmocka_unit_test(matrix_5level_1g),
+        cmocka_unit_test(trails),
+        cmocka_unit_test(peeks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@ from umbra.common import BUILD, Problem, need_file
 MEMORY = 64  # MiB
 
 _BENCH = re.compile(r"^BENCH (\S+) (-?\d+) (-?\d+) (-?\d+) (\d+)$", re.MULTILINE)
-_DONE = r"^DONE \d+ (\d+)$"
+DONE = r"^DONE \d+ (\d+)$"  # the last line of a guest: how many of its checks failed
 
 
 def run_bare(folder):
@@ -31,8 +31,16 @@ def _guest():
 def _run(iso, folder, memory):
     with Bochs(iso, folder, memory * MIB) as bochs:
         bochs.run_on()
-        failed = int(bochs.wait_console(_DONE)[1])
-        found = _BENCH.findall(bochs.console)
+        failed = int(bochs.wait_console(DONE)[1])
+        found = figures(bochs.console)
     if failed or not found:
         raise Problem(f"bench_exits failed:\n{bochs.console[-1000:]}")
-    return {name: dict(zip(("median", "min", "max", "count"), map(int, figures))) for name, *figures in found}
+    return found
+
+
+def figures(console):
+    """What a guest's BENCH rows say: operation → {median, min, max, count}, in its order."""
+    return {
+        name: dict(zip(("median", "min", "max", "count"), map(int, numbers)))
+        for name, *numbers in _BENCH.findall(console)
+    }

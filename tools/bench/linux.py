@@ -8,9 +8,7 @@ The emulator stops at both ends and at every halt on the way; what goes by until
 instruction is taken off. That leaves retired instructions, exactly: the guest's own, and in a partition all of
 Umbra's too. Each serial line is as fast as the machine has it.
 """
-import re
-
-from bench import media
+from bench import media, monitor
 from bench.bochs import MIB, Bochs
 from bench.programs import Elf, bzimage_entry
 from umbra.common import HYPERVISOR, Problem
@@ -52,16 +50,20 @@ def boot_bare(folder):
         return _count(bochs, start, end_code, _halts(kernel, _LINUX_HALT))
 
 
-def boot_partition(folder):
-    """Boots the ELF file in a partition. Returns the boot, and the monitor's statistics after it."""
+def boot_partition(folder, paging="auto"):
+    """
+    Boots the ELF file in a partition, its addresses translated by `paging`. Returns the boot, and the monitor's
+    statistics after it: the guest sleeps by then, so what asking adds to them is a few timer interrupts.
+    """
     archive, end_code = media.make_archive(folder)
     umbra = Elf(HYPERVISOR)
     kernel = Elf(GUESTS / "vmlinux")
-    with Bochs(_partition(folder, GUESTS / "vmlinux", archive), folder, MACHINE * MIB) as bochs:
+    with Bochs(_partition(folder, GUESTS / "vmlinux", archive, paging), folder, MACHINE * MIB) as bochs:
         bochs.go_to(umbra.entry, umbra.entry_code())
         start = bochs.go_to(kernel.entry, kernel.entry_code())
         boot = _count(bochs, start, end_code, _halts(umbra, _UMBRA_HALT) + _halts(kernel, _LINUX_HALT))
-        return boot, _ask_statistics(bochs)
+        bochs.run_on()
+        return boot, monitor.statistics(bochs, "linux")
 
 
 def start_partition(folder):
@@ -79,14 +81,9 @@ def start_partition(folder):
         return first.ticks - hand_over.ticks, tuple(map(int, bochs.wait_console(_READY).groups()))
 
 
-def _partition(folder, kernel, archive):
-    keys = {"kernel": kernel, "initrd": archive, "cmdline": COMMAND_LINE}
+def _partition(folder, kernel, archive, paging="auto"):
+    keys = {"kernel": kernel, "initrd": archive, "cmdline": COMMAND_LINE, "paging": paging}
     return media.umbra_iso(folder, "linux", memory=f"{MEMORY}M", boot="linux", **keys)
-
-
-def reasons(statistics):
-    """The names of those statistics that count the exits of one reason."""
-    return [name for name in statistics if name.startswith("exits_") and name != "exits_sampled"]
 
 
 def _halts(elf, pattern):
@@ -114,19 +111,3 @@ def _count(bochs, start, end_code, halts):
         bochs.ignore(number)
     boot.instructions = stop.ticks - start.ticks - boot.halted_ticks
     return boot
-
-
-def _ask_statistics(bochs):
-    """
-    Lets the machine go on and asks the monitor. The guest sleeps by now, so what it adds to the counts is a
-    few timer interrupts.
-    """
-    said = len(bochs.console)
-    bochs.run_on()
-    bochs.type("\x01c")
-    bochs.wait_console("umbra> ", said)
-    said = len(bochs.console)
-    bochs.type("stats linux\r")
-    bochs.wait_console(r"stats linux\n.*umbra> ", said)
-    lines = re.findall(r"^(\w+) (\d+)$", bochs.console[said:], re.MULTILINE)
-    return {name: int(value) for name, value in lines}

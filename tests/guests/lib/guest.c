@@ -315,6 +315,16 @@ bool guest_argument(const char *word)
     return false;
 }
 
+const char *guest_argument_value(const char *key)
+{
+    size_t length = strlen(key);
+
+    for (const char *s = command_line; *s != '\0'; s++)
+        if ((s == command_line || s[-1] == ' ') && strlen(s) >= length && memcmp(s, key, length) == 0)
+            return s + length;
+    return NULL;
+}
+
 uint64_t guest_memory_size(void)
 {
     return memory_size;

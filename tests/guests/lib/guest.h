@@ -32,6 +32,10 @@ void guest_main(void);
 /* True if the Multiboot command line has `word` as one of its words. */
 bool guest_argument(const char *word);
 
+/* What follows `key` ("size=") in the first word that begins with it, up to a space or the end; NULL if none
+ * does. */
+const char *guest_argument_value(const char *key);
+
 /* Memory that tests may play with, 16–24 MiB: zeroed at the start, and nothing else lives there. A guest that
  * has less than 24 MiB has none. */
 #define GUEST_PLAYGROUND      0x1000000UL

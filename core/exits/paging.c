@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Exits of a guest whose addresses Umbra translates by shadow tables: page faults, INVLPG, INVPCID (SDM vol.
+ * 3, "Page-Fault Exceptions", "Operations that Invalidate TLBs"; seed 003, Figs. 7 and 8).
+ */
+#include "core/paging.h"
+
+#include "arch/x86/exception.h"
+#include "arch/x86/registers.h"
+#include "core/exits/exits.h"
+#include "core/exits/linear.h"
+#include "vmx/events.h"
+
+/* VM-exit instruction information of INVPCID (SDM vol. 3, table 28-14). */
+#define INFO_SCALE(i)         ((unsigned)(i)&3)
+#define INFO_ADDRESS_SIZE(i)  ((unsigned)((i) >> 7) & 7)
+#define INFO_SEGMENT(i)       ((enum decode_segment)((i) >> 15 & 7))
+#define INFO_INDEX(i)         ((unsigned)((i) >> 18) & 15)
+#define INFO_INDEX_INVALID(i) (((i) >> 22 & 1) != 0)
+#define INFO_BASE(i)          ((unsigned)((i) >> 23) & 15)
+#define INFO_BASE_INVALID(i)  (((i) >> 27 & 1) != 0)
+#define INFO_REGISTER(i)      ((unsigned)((i) >> 28) & 15)
+
+/* ---- Page faults -----------------------------------------------------------------------------------------
+ */
+
+/* The access that faulted, from the hardware's error code: NXE is always 1 there, so I/D is always told. */
+static unsigned access_of(struct partition_vcpu *v, uint64_t error_code)
+{
+    unsigned access = PAGING_READ;
+
+    if ((error_code & PAGE_FAULT_FETCH) != 0)
+        access = PAGING_EXECUTE;
+    else if ((error_code & PAGE_FAULT_WRITE) != 0)
+        access = PAGING_WRITE;
+    if ((error_code & PAGE_FAULT_USER) != 0)
+        return access | PAGING_USER;
+    /* A supervisor access at CPL 3 is one of the processor's own, which EFLAGS.AC does not concern. */
+    const unsigned how = linear_access(v);
+    return access | ((how & PAGING_USER) != 0 ? STAGE_ACCESS_IMPLICIT : how);
+}
+
+void exit_page_fault(struct partition_vcpu *v)
+{
+    const uint64_t address = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
+    const unsigned access = access_of(v, vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE));
+    struct vtlb_result result;
+
+    paging_end_transient(v);
+    switch (vtlb_miss(v->context, address, access, &result)) {
+    case VTLB_FILLED:
+        if (unlikely(result.translation.transient))
+            paging_begin_transient(v);
+        break;
+    case VTLB_GUEST_FAULT:
+        exit_inject_page_fault(v, result.fault.address, (uint32_t)result.fault.error_code);
+        break;
+    case VTLB_NO_MEMORY:
+        exit_no_memory(v, GPA(result.fault.address), access);
+        break;
+    }
+}
+
+/* ---- Invalidation ----------------------------------------------------------------------------------------
+ */
+
+void exit_invlpg(struct partition_vcpu *v)
+{
+    paging_invalidate_address(v, paging_tag(v), vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+    vcpu_skip_instruction(&v->vcpu);
+}
+
+/* The offset of the instruction's memory operand in its segment. */
+static uint64_t operand_offset(struct partition_vcpu *v, uint64_t information)
+{
+    static const uint64_t masks[] = {UINT16_MAX, UINT32_MAX, UINT64_MAX};
+    const unsigned size = INFO_ADDRESS_SIZE(information);
+    uint64_t offset = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION); /* displacement, RIP included */
+
+    if (!INFO_BASE_INVALID(information))
+        offset += vcpu_read_register(&v->vcpu, INFO_BASE(information));
+    if (!INFO_INDEX_INVALID(information))
+        offset += vcpu_read_register(&v->vcpu, INFO_INDEX(information)) << INFO_SCALE(information);
+    return offset & masks[size < ARRAY_SIZE(masks) ? size : ARRAY_SIZE(masks) - 1];
+}
+
+struct invpcid_descriptor {
+    uint64_t tag;
+    uint64_t address;
+};
+
+/* Reads the descriptor. False: the guest got an exception instead. */
+static bool read_descriptor(struct partition_vcpu *v, uint64_t information,
+                            struct invpcid_descriptor *descriptor)
+{
+    struct guest_transfer transfer;
+    uint8_t vector;
+    gla_t gla;
+
+    if (!linear_address(v, INFO_SEGMENT(information), operand_offset(v, information), sizeof(*descriptor),
+                        false, &gla, &vector)) {
+        exit_inject(v, vector);
+        return false;
+    }
+    const unsigned how = linear_prepare(v);
+    if (guest_linear_read(&v->linear, gla, descriptor, sizeof(*descriptor), how, &transfer) == 0)
+        return true;
+    if (transfer.outcome == STAGE_FAULT)
+        exit_inject_page_fault(v, transfer.fault.address, (uint32_t)transfer.fault.error_code);
+    else
+        partition_crash(v, "INVPCID with a descriptor at %#lx, where it has no memory", gla.value);
+    return false;
+}
+
+enum invpcid_type {
+    INVPCID_ADDRESS,
+    INVPCID_TAG,
+    INVPCID_ALL,
+    INVPCID_NOT_GLOBALS,
+    INVPCID_TYPES,
+};
+
+/* SDM vol. 2, INVPCID: what is a #GP. */
+static bool invpcid_is_valid(struct partition_vcpu *v, uint64_t type,
+                             const struct invpcid_descriptor *descriptor)
+{
+    const bool tags = (vcpu_read_cr4(&v->vcpu) & X86_CR4_PCIDE) != 0;
+
+    if (type >= INVPCID_TYPES || (descriptor->tag & ~(uint64_t)X86_CR3_PCID) != 0)
+        return false;
+    if (type == INVPCID_ADDRESS && !linear_is_canonical(v, descriptor->address))
+        return false;
+    return type >= INVPCID_ALL || tags || descriptor->tag == 0;
+}
+
+void exit_invpcid(struct partition_vcpu *v)
+{
+    const uint64_t information = vcpu_read(&v->vcpu, VMCS_EXIT_INSTRUCTION_INFO);
+    uint64_t type = vcpu_read_register(&v->vcpu, INFO_REGISTER(information));
+    struct invpcid_descriptor descriptor;
+
+    if (linear_mode(v) != DECODE_MODE_64)
+        type = (uint32_t)type;
+    if (!read_descriptor(v, information, &descriptor))
+        return;
+    if (!invpcid_is_valid(v, type, &descriptor)) {
+        exit_inject(v, X86_VECTOR_GP);
+        return;
+    }
+    switch ((enum invpcid_type)type) {
+    case INVPCID_ADDRESS:
+        paging_invalidate_address(v, (uint16_t)descriptor.tag, descriptor.address);
+        break;
+    case INVPCID_TAG:
+        paging_invalidate(v, VTLB_SCOPE_TAG, (uint16_t)descriptor.tag);
+        break;
+    case INVPCID_ALL:
+        paging_invalidate(v, VTLB_SCOPE_ALL, 0);
+        break;
+    default:
+        paging_invalidate(v, VTLB_SCOPE_NOT_GLOBALS, 0);
+        break;
+    }
+    vcpu_skip_instruction(&v->vcpu);
+}

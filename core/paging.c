@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "core/paging.h"
+
+#include "arch/x86/cpu.h"
+#include "arch/x86/paging_ept.h"
+#include "arch/x86/paging_x86.h"
+#include "arch/x86/registers.h"
+#include "lib/errors.h"
+#include "lib/panic.h"
+#include "vmx/events.h"
+
+#define QUOTA_UNPAGED  128 /* with EPT that needs paging: for the while that the guest has none */
+#define QUOTA_MIN      512
+#define QUOTA_MAX      4096
+#define QUOTA_FRACTION 64 /* of the partition's memory */
+
+/* What a role is made of: all that changes what entries mean, but the format. */
+enum role {
+    ROLE_WP = 1 << 0,
+    ROLE_PSE = 1 << 1,
+    ROLE_PGE = 1 << 2,
+    ROLE_PKE = 1 << 3,
+    ROLE_NXE = 1 << 4,
+    ROLE_SMEP = 1 << 5, /* these two matter only to pages that CR0.WP = 0 makes the supervisor's */
+    ROLE_SMAP = 1 << 6,
+};
+
+/* ---- Set-up ----------------------------------------------------------------------------------------------
+ */
+
+int paging_choose(struct partition *partition, const char **why)
+{
+    const struct vmx_capabilities *capabilities = &partition_machine()->capabilities;
+    const bool has_ept = vmx_capabilities_have_ept(capabilities);
+    const bool unrestricted = has_ept && vmx_capabilities_have_unrestricted_guest(capabilities);
+
+    partition->paging = partition->config->paging;
+    if (partition->paging == CONFIG_PAGING_AUTO)
+        partition->paging = has_ept ? CONFIG_PAGING_EPT : CONFIG_PAGING_VTLB;
+    if (partition->paging == CONFIG_PAGING_EPT && !has_ept) {
+        *why = "paging = ept: this processor has no EPT";
+        return -EOPNOTSUPP;
+    }
+    if (partition->vcpu_count > 1 && !unrestricted) {
+        *why =
+            "vcpus: further processors start in real mode, which this one cannot run (it lacks unrestricted "
+            "guest)";
+        return -EOPNOTSUPP;
+    }
+    partition->unrestricted = unrestricted;
+    partition->regimes[VCPU_REGIME_EPT] = partition->paging == CONFIG_PAGING_EPT || unrestricted;
+    partition->regimes[VCPU_REGIME_SHADOW] = partition->paging != CONFIG_PAGING_EPT || !unrestricted;
+    return 0;
+}
+
+uint32_t paging_quota(const struct partition *partition)
+{
+    const uint64_t share = partition->memory / PAGE_SIZE / QUOTA_FRACTION / partition->vcpu_count;
+
+    if (!partition->regimes[VCPU_REGIME_SHADOW])
+        return PARTITION_VTLB_PAGES;
+    if (partition->paging == CONFIG_PAGING_EPT)
+        return QUOTA_UNPAGED;
+    return (uint32_t)min_u64(max_u64(share, QUOTA_MIN), QUOTA_MAX);
+}
+
+int paging_init(struct partition_vcpu *v, hpa_t quota, struct vtlb_table *tables)
+{
+    const struct partition *partition = v->partition;
+    const enum vtlb_mode mode = partition->paging == CONFIG_PAGING_VTLB_BASE ? VTLB_BASE : VTLB_CACHED;
+    int error = vtlb_init(&v->vtlb, quota, v->vtlb_pages, tables, &partition_machine()->vtlb_hardware, mode);
+
+    overlay_init(&v->view, &partition->p2m.stage);
+    v->view_chain = (struct stage_chain){.stages = {&v->view.stage}, .count = 1};
+    walk_x86_init(&v->walk, &partition->memory_chain);
+    v->linear_view = (struct stage_chain){.stages = {&v->walk.stage, &v->view.stage}, .count = 2};
+    v->linear = (struct stage_chain){.stages = {&v->walk.stage, &partition->p2m.stage}, .count = 2};
+    if (error == 0 && partition->regimes[VCPU_REGIME_EPT])
+        error = vtlb_context_init(&v->ept, &v->vtlb, &v->view_chain, &paging_ept);
+    v->context = partition->regimes[VCPU_REGIME_EPT] ? &v->ept : NULL;
+    return error == 0 ? 0 : -ENOMEM;
+}
+
+enum vcpu_regime paging_first_regime(const struct partition *partition)
+{
+    return partition->regimes[VCPU_REGIME_EPT] ? VCPU_REGIME_EPT : VCPU_REGIME_SHADOW;
+}
+
+hpa_t paging_first_root(const struct partition_vcpu *v)
+{
+    return v->context != NULL ? vtlb_root(v->context) : HPA(0);
+}
+
+/* ---- The hardware's own TLB ------------------------------------------------------------------------------
+ */
+
+void paging_flush_hardware(struct partition_vcpu *v)
+{
+    v->vtlb_seen = vtlb_generation(&v->vtlb);
+    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+        vcpu_flush_linear(&v->vcpu);
+    else if (!vmx_invept(INVEPT_CONTEXT, vcpu_read(&v->vcpu, VMCS_EPT_POINTER)) && !vmx_invept(INVEPT_ALL, 0))
+        panic("INVEPT failed");
+}
+
+/* The processor is about to use other tables, or its own TLB may be behind these. */
+static void distrust_hardware(struct partition_vcpu *v)
+{
+    v->vtlb_seen = 0;
+}
+
+/* ---- Registers -------------------------------------------------------------------------------------------
+ */
+
+/* PAE paging is in use. */
+static bool uses_pdptes(const struct cr_state *state)
+{
+    return (state->cr0 & X86_CR0_PG) != 0 && (state->cr4 & X86_CR4_PAE) != 0 &&
+           (state->efer & X86_EFER_LMA) == 0;
+}
+
+/* The guest's PKRU, which stays loaded; it can be read only with CR4.PKE = 1, which Umbra has no use for
+ * itself. */
+static uint32_t read_pkru(void)
+{
+    const uint64_t cr4 = cpu_read_cr4();
+
+    cpu_write_cr4(cr4 | X86_CR4_PKE);
+    const uint32_t value = cpu_rdpkru();
+    cpu_write_cr4(cr4);
+    return value;
+}
+
+static struct walk_x86_registers registers_of(struct partition_vcpu *v, const struct cr_state *state)
+{
+    struct walk_x86_registers registers = {
+        .cr0 = state->cr0,
+        .cr3 = state->cr3,
+        .cr4 = state->cr4,
+        .efer = state->efer,
+        .pat = vcpu_read_pat(&v->vcpu),
+        .pkru = (state->cr4 & X86_CR4_PKE) != 0 ? read_pkru() : 0,
+        .physical_bits = v->partition->physical_bits,
+        .gigabyte_pages = v->partition->gigabyte_pages,
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(registers.pdpte); i++) {
+        if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+            registers.pdpte[i] = v->walk.registers.pdpte[i];
+        else if (uses_pdptes(state))
+            registers.pdpte[i] = vcpu_read(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i));
+    }
+    return registers;
+}
+
+struct walk_x86_registers paging_registers(struct partition_vcpu *v)
+{
+    struct cr_state state;
+
+    vcpu_read_control_state(&v->vcpu, &state);
+    return registers_of(v, &state);
+}
+
+/* The PDPTEs that a load of state->cr3 would load. False: they are bad. */
+static bool read_pdptes(struct partition_vcpu *v, const struct cr_state *state, uint64_t pdpte[4])
+{
+    const struct walk_x86_registers registers = {
+        .cr3 = state->cr3,
+        .physical_bits = v->partition->physical_bits,
+    };
+
+    return walk_x86_load_pdptes(&v->partition->memory_chain, &registers, pdpte) == 0;
+}
+
+static void write_pdptes(struct partition_vcpu *v, const uint64_t pdpte[4])
+{
+    for (unsigned i = 0; i < 4; i++) {
+        if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+            v->walk.registers.pdpte[i] = pdpte[i];
+        else
+            vcpu_write(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i), pdpte[i]);
+    }
+}
+
+/* ---- Contexts --------------------------------------------------------------------------------------------
+ */
+
+static uint16_t tag_of(const struct cr_state *state)
+{
+    return state->cr4 & X86_CR4_PCIDE ? state->cr3 & X86_CR3_PCID : 0;
+}
+
+uint16_t paging_tag(struct partition_vcpu *v)
+{
+    struct cr_state state;
+
+    vcpu_read_control_state(&v->vcpu, &state);
+    return tag_of(&state);
+}
+
+static uint32_t role_of(const struct cr_state *state)
+{
+    const bool wp = (state->cr0 & X86_CR0_WP) != 0;
+
+    return (wp ? ROLE_WP : 0) | (state->cr4 & X86_CR4_PSE ? ROLE_PSE : 0) |
+           (state->cr4 & X86_CR4_PGE ? ROLE_PGE : 0) | (state->cr4 & X86_CR4_PKE ? ROLE_PKE : 0) |
+           (state->efer & X86_EFER_NXE ? ROLE_NXE : 0) |
+           (!wp && (state->cr4 & X86_CR4_SMEP) ? ROLE_SMEP : 0) |
+           (!wp && (state->cr4 & X86_CR4_SMAP) ? ROLE_SMAP : 0);
+}
+
+/* The target's format and the guest's root, by the guest's format (SDM vol. 3, tables "Use of CR3 with …").
+ */
+static struct vtlb_space space_of(struct partition_vcpu *v, const struct cr_state *state)
+{
+    const struct paging_format *source = v->walk.format;
+    struct vtlb_space space = {
+        .chain = &v->linear_view,
+        .source = source,
+        .target = source == NULL || source->levels < 4 ? &paging_x86_pae : source,
+    };
+
+    if (source == NULL)
+        return space;
+    space.root = state->cr3 & (source == &paging_x86_pae ? 0xffffffe0 : source->address);
+    space.registers = source == &paging_x86_pae ? v->walk.registers.pdpte : NULL;
+    space.role = role_of(state);
+    space.tag = tag_of(state);
+    return space;
+}
+
+/* The context that the registers `state` choose becomes the processor's. */
+static void select_context(struct partition_vcpu *v, const struct cr_state *state, bool flush)
+{
+    const struct walk_x86_registers registers = registers_of(v, state);
+
+    paging_end_transient(v);
+    walk_x86_set(&v->walk, &registers);
+    const struct vtlb_space space = space_of(v, state);
+    struct vtlb_context *context = vtlb_switch(&v->vtlb, &space, flush);
+    const hpa_t root = vtlb_root(context);
+
+    if (context != v->context || root.value != vcpu_read(&v->vcpu, VMCS_GUEST_CR3))
+        distrust_hardware(v);
+    v->context = context;
+    vcpu_set_root(&v->vcpu, root);
+}
+
+/* ---- Regimes ---------------------------------------------------------------------------------------------
+ */
+
+/* The regime of a guest with this CR0. False: the processor cannot run it. */
+static bool choose_regime(const struct partition *partition, uint64_t cr0, enum vcpu_regime *regime)
+{
+    const bool ept =
+        partition->paging == CONFIG_PAGING_EPT && (partition->unrestricted || (cr0 & X86_CR0_PG) != 0);
+    const bool real = (cr0 & X86_CR0_PE) == 0;
+
+    *regime = ept || real ? VCPU_REGIME_EPT : VCPU_REGIME_SHADOW;
+    return !real || partition->unrestricted;
+}
+
+/*
+ * What shadow tables hold is of no use after a while of EPT: nobody has seen what the guest invalidated. The
+ * tags of the hardware's TLB stay the same, so it forgets all.
+ */
+static void enter_regime(struct partition_vcpu *v, enum vcpu_regime regime)
+{
+    distrust_hardware(v);
+    if (regime == VCPU_REGIME_SHADOW) {
+        vtlb_drop(&v->vtlb, VTLB_FLUSH_ROOT);
+        v->context = NULL;
+        vcpu_set_regime(&v->vcpu, regime, HPA(0)); /* select_context follows */
+    } else {
+        v->context = &v->ept;
+        vcpu_set_regime(&v->vcpu, regime, vtlb_root(&v->ept));
+    }
+}
+
+static void crash_in_real_mode(struct partition_vcpu *v)
+{
+    partition_crash(v, "real mode, which this processor cannot run (it lacks unrestricted guest)");
+}
+
+void paging_start(struct partition_vcpu *v, const struct vcpu_start *start)
+{
+    static const uint64_t cr0[] = {
+        [VCPU_START_PROTECTED_32] = X86_CR0_PE,
+        [VCPU_START_LONG_64] = X86_CR0_PE | X86_CR0_PG,
+        [VCPU_START_REAL] = 0,
+    };
+    enum vcpu_regime regime;
+    struct cr_state state;
+
+    if (!choose_regime(v->partition, cr0[start->mode], &regime)) {
+        crash_in_real_mode(v);
+        return;
+    }
+    v->stepping = false;
+    enter_regime(v, regime);
+    vcpu_start(&v->vcpu, start);
+    if (regime == VCPU_REGIME_SHADOW) {
+        vcpu_read_control_state(&v->vcpu, &state);
+        select_context(v, &state, false);
+    }
+}
+
+bool paging_write_control(struct partition_vcpu *v, const struct cr_state *state, unsigned effects)
+{
+    enum vcpu_regime regime;
+    uint64_t pdpte[4];
+
+    if ((effects & CR_EFFECT_PDPTES) != 0 && !read_pdptes(v, state, pdpte))
+        return false;
+    if (!choose_regime(v->partition, state->cr0, &regime)) {
+        crash_in_real_mode(v);
+        return true;
+    }
+    if (regime != v->vcpu.regime)
+        enter_regime(v, regime);
+    vcpu_write_control_state(&v->vcpu, state);
+    if ((effects & CR_EFFECT_PDPTES) != 0)
+        write_pdptes(v, pdpte);
+    if (regime == VCPU_REGIME_SHADOW) {
+        if ((effects & CR_EFFECT_FLUSH) != 0)
+            vtlb_invalidate(&v->vtlb, VTLB_SCOPE_ALL, 0);
+        select_context(v, state, false);
+    } else if ((effects & CR_EFFECT_FLUSH) != 0) {
+        vcpu_flush_linear(&v->vcpu);
+    }
+    return true;
+}
+
+/* ---- CR3 and invalidation --------------------------------------------------------------------------------
+ */
+
+static bool load_cr3(struct partition_vcpu *v, struct cr_state *state, uint64_t value, bool flush)
+{
+    uint64_t pdpte[4];
+
+    state->cr3 = value;
+    if ((value >> v->partition->physical_bits) != 0)
+        return false;
+    if (uses_pdptes(state)) {
+        if (!read_pdptes(v, state, pdpte))
+            return false;
+        write_pdptes(v, pdpte);
+    }
+    vcpu_write_cr3(&v->vcpu, value);
+    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+        select_context(v, state, flush);
+    else
+        vcpu_flush_linear(&v->vcpu);
+    return true;
+}
+
+bool paging_move_to_cr3(struct partition_vcpu *v, uint64_t value)
+{
+    struct cr_state state;
+    bool keep = false;
+
+    vcpu_read_control_state(&v->vcpu, &state);
+    if ((state.cr4 & X86_CR4_PCIDE) != 0) {
+        keep = (value & X86_CR3_NO_FLUSH) != 0;
+        value &= ~X86_CR3_NO_FLUSH;
+    }
+    return load_cr3(v, &state, value, !keep);
+}
+
+bool paging_load_cr3(struct partition_vcpu *v, uint64_t value)
+{
+    struct cr_state state;
+
+    vcpu_read_control_state(&v->vcpu, &state);
+    return load_cr3(v, &state, value, true);
+}
+
+void paging_begin_transient(struct partition_vcpu *v)
+{
+    struct vcpu *vcpu = &v->vcpu;
+    const uint64_t rflags = vcpu_read(vcpu, VMCS_GUEST_RFLAGS);
+    const uint64_t shadow =
+        vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
+
+    v->transient_rip = vcpu_read(vcpu, VMCS_GUEST_RIP);
+    if (v->stepping || vcpu->injection != 0 || (rflags & X86_RFLAGS_TF) != 0 || shadow != 0 ||
+        (vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) != 0)
+        return;
+    v->stepping = true;
+    vcpu_write(vcpu, VMCS_GUEST_RFLAGS, rflags | X86_RFLAGS_TF);
+    vcpu_events_changed(vcpu); /* an interrupt that comes first would push TF: core/run.c looks */
+}
+
+void paging_end_step(struct partition_vcpu *v)
+{
+    struct vcpu *vcpu = &v->vcpu;
+
+    v->stepping = false;
+    vcpu_write(vcpu, VMCS_GUEST_RFLAGS, vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & ~(uint64_t)X86_RFLAGS_TF);
+    vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG, vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG) & ~X86_DR6_BS);
+    vtlb_end_transient(&v->vtlb);
+}
+
+void paging_invalidate_address(struct partition_vcpu *v, uint16_t tag, uint64_t address)
+{
+    vtlb_invalidate_address(&v->vtlb, tag, address);
+}
+
+void paging_invalidate(struct partition_vcpu *v, enum vtlb_scope scope, uint16_t tag)
+{
+    vtlb_invalidate(&v->vtlb, scope, tag);
+}
+
+void paging_write_pat(struct partition_vcpu *v, uint64_t value)
+{
+    struct cr_state state;
+
+    vcpu_write_pat(&v->vcpu, value);
+    vtlb_drop(&v->vtlb, VTLB_FLUSH_P2M);
+    vcpu_read_control_state(&v->vcpu, &state);
+    select_context(v, &state, false);
+}
+
+void paging_set_overlay(struct partition_vcpu *v, uint64_t address, const struct translation *page)
+{
+    const bool had = v->view.present;
+    const uint64_t before = v->view.address;
+
+    if (page != NULL)
+        overlay_set(&v->view, address, page);
+    else
+        overlay_clear(&v->view);
+    if (!had)
+        return; /* where nothing was, nothing is cached */
+    if (v->partition->regimes[VCPU_REGIME_EPT])
+        vtlb_flush_range(&v->ept, before, PAGE_SIZE, VTLB_FLUSH_P2M);
+    vtlb_drop(&v->vtlb, VTLB_FLUSH_P2M);
+}

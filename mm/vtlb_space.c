@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The virtual TLB's view of a guest's address spaces: which context is in use, and what the guest
+ * invalidates.
+ *
+ * Invalidations are numbered: that number is the time. A table's time says up to when it, and all below, has
+ * been rid of what was invalidated; the root in use is always of now. What another one missed is made up for
+ * when it comes into use again, and likewise what a single table missed when another context links it.
+ */
+#include "mm/vtlb_space.h"
+
+#include "lib/panic.h"
+#include "mm/vtlb_tables.h"
+
+/* ---- Looking through ------------------------------------------------------------------------------------
+ */
+
+/* One look through a table and what is below it. */
+struct pass {
+    struct vtlb *vtlb;
+    uint64_t since; /* tables of this time or later need none */
+    bool all;       /* globals too */
+    uint64_t dropped;
+};
+
+/* Drops what is not global, or all. */
+static void drop_pages(struct pass *pass, struct vtlb_table *table)
+{
+    struct vtlb *vtlb = pass->vtlb;
+    const struct paging_format *target = table->family.target;
+    const uint64_t *entries = vtlb_table_entries(table);
+
+    for_each_used(slot, table)
+    {
+        const uint64_t entry = entries[slot];
+
+        if (!paging_maps_page(target, table->level, entry)) {
+            struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
+            drop_pages(pass, child);
+            if (child->entries > 0)
+                continue;
+        } else if (!pass->all && (entry & target->global) != 0) {
+            continue;
+        }
+        pass->dropped += vtlb_entry_drop(vtlb, table, slot);
+    }
+}
+
+static void look_through(struct pass *pass, struct vtlb_table *table);
+
+/* The same for the table, if it is one, that entry `slot` of `table` refers to. One that is empty then goes.
+ */
+static void look_below(struct pass *pass, struct vtlb_table *table, unsigned slot)
+{
+    const struct paging_format *target = table->family.target;
+    const uint64_t entry = vtlb_table_entries(table)[slot];
+
+    if (paging_maps_page(target, table->level, entry))
+        return;
+
+    struct vtlb_table *child = vtlb_table_of(pass->vtlb, target, entry);
+    look_through(pass, child);
+    if (child->entries == 0)
+        pass->dropped += vtlb_entry_drop(pass->vtlb, table, slot);
+}
+
+/* Compares the entries of `table` with the guest's; those that no longer say the same go, with what is below.
+ */
+static void compare(struct pass *pass, struct vtlb_table *table)
+{
+    const struct paging_format *source = table->family.source;
+    const uint64_t *snapshot = vtlb_table_entries(table->snapshot);
+
+    pass->vtlb->statistics.compared += table->entries;
+    for (unsigned word = 0; word < ARRAY_SIZE(table->used); word++) {
+        for (uint64_t rest = table->used[word]; rest != 0; rest &= rest - 1) {
+            const unsigned slot = word * 64 + (unsigned)__builtin_ctzll(rest);
+
+            if (unlikely(!vtlb_unchanged(source, snapshot[slot], vtlb_guest_entry(table, slot))))
+                pass->dropped += vtlb_entry_drop(pass->vtlb, table, slot);
+            else if (table->level > 1)
+                look_below(pass, table, slot);
+        }
+    }
+}
+
+/*
+ * Takes out of `table` and what is below it whatever a walk would not give now; what is global need not be
+ * looked at unless asked for. What is below a large page of the guest's hangs on the entry above. The depth
+ * is that of the tables.
+ */
+static void look_through(struct pass *pass, struct vtlb_table *table)
+{
+    if (table->time >= pass->since)
+        return;
+    table->time = pass->vtlb->time;
+    if (table->prefetched > 0)
+        vtlb_table_settle(pass->vtlb, table);
+    if (table->snapshot != NULL) {
+        if (table->level > 1 || table->locals > 0 || pass->all)
+            compare(pass, table);
+    } else if (table->family.source != NULL && table->level > table->family.source->levels) {
+        for_each_used(slot, table) look_below(pass, table, slot);
+    }
+}
+
+/* ---- Single addresses -----------------------------------------------------------------------------------
+ */
+
+/*
+ * Drops the page that `table` and those down to level `lowest` hold for `address`, and if it is a piece of a
+ * large page of the guest's all that hangs on the same entry; with `globals` only if it is global, else also
+ * a table that the guest no longer has there. Returns how many pages' entries went.
+ */
+static uint64_t drop_page(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address, bool globals,
+                          unsigned lowest)
+{
+    const struct paging_format *target = table->family.target, *source = table->family.source;
+
+    while (table->level >= lowest) {
+        const unsigned slot = paging_index(target, table->level, address);
+        const uint64_t entry = vtlb_table_entries(table)[slot];
+
+        if (entry == 0)
+            return 0;
+        if (paging_maps_page(target, table->level, entry))
+            return globals && (entry & target->global) == 0 ? 0 : vtlb_entry_drop(vtlb, table, slot);
+
+        struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
+        if (table->snapshot != NULL) {
+            const uint64_t before = vtlb_table_entries(table->snapshot)[slot];
+            const bool is_page = child->snapshot == NULL;
+            if (globals ? is_page && (before & source->global) != 0
+                        : is_page || !vtlb_unchanged(source, before, vtlb_guest_entry(table, slot)))
+                return vtlb_entry_drop(vtlb, table, slot);
+        }
+        table = child;
+    }
+    return 0;
+}
+
+/* Drops what `table`, and all below it, holds for `address`; with `globals` only what is global. */
+static void drop_address(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address, bool globals)
+{
+    const struct vtlb_family *family = &table->family;
+    uint64_t dropped = drop_page(vtlb, table, address, globals, 1);
+
+    /* A 32-bit guest's large page has two entries of the target's. */
+    if (family->source != NULL && family->source->level[2].shift > family->target->level[2].shift)
+        dropped += drop_page(vtlb, table, address ^ BIT(family->target->level[2].shift), globals, 2);
+    vtlb->statistics.flushed_entries += dropped;
+}
+
+/* Whether `address` is among those that `table` translates. */
+static bool covers(const struct vtlb_context *context, const struct vtlb_table *table, uint64_t address)
+{
+    const struct paging_format *target = table->family.target;
+
+    return table == context->root ||
+           ((address ^ table->base) &
+            (BIT(target->address_bits) - BIT(target->level[table->level + 1].shift))) == 0;
+}
+
+/* ---- Keeping up -----------------------------------------------------------------------------------------
+ */
+
+/* When what `tag` has but globals was invalidated last, in any context. */
+static uint64_t tag_invalid(const struct vtlb *vtlb, uint16_t tag)
+{
+    uint64_t time = vtlb->faulted;
+
+    for (const struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+        if (c->vtlb != NULL && c->family.tag == tag)
+            time = max_u64(time, c->locals_invalid);
+    return time;
+}
+
+void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
+{
+    struct vtlb *vtlb = context->vtlb;
+    const uint64_t time = table->time;
+    const uint64_t all = max_u64(vtlb->all_invalid, vtlb->log_lost);
+    const uint64_t locals =
+        table == context->root ? context->locals_invalid : tag_invalid(vtlb, context->family.tag);
+    struct pass pass = {.vtlb = vtlb, .since = max_u64(all, locals), .all = time < all};
+    const bool looks = time < pass.since;
+
+    if (looks && vtlb->mode == VTLB_CACHED) {
+        look_through(&pass, table);
+        vtlb->statistics.changed += pass.dropped;
+    } else if (looks) {
+        drop_pages(&pass, table);
+        vtlb->statistics.flushed_entries += pass.dropped;
+    }
+    for (uint32_t i = 1; i <= VTLB_LOG && !pass.all; i++) {
+        const struct vtlb_invalidation *past = &vtlb->log[(vtlb->log_next - i) % VTLB_LOG];
+        if (past->time <= time)
+            break;
+        if (covers(context, table, past->address))
+            drop_address(vtlb, table, past->address, looks || past->tag != context->family.tag);
+    }
+    table->time = vtlb->time;
+}
+
+/* The context in use has seen to everything up to now. */
+static void catch_up_current(struct vtlb *vtlb)
+{
+    if (vtlb->current != NULL)
+        vtlb_catch_up(vtlb->current, vtlb->current->root);
+}
+
+static void locals_invalid(struct vtlb *vtlb, uint16_t tag, bool every_tag)
+{
+    vtlb->time++;
+    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+        if (c->vtlb != NULL && (every_tag || c->family.tag == tag))
+            c->locals_invalid = vtlb->time;
+}
+
+void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
+{
+    if (scope == VTLB_SCOPE_ALL)
+        vtlb->all_invalid = ++vtlb->time;
+    else
+        locals_invalid(vtlb, tag, scope == VTLB_SCOPE_NOT_GLOBALS);
+    vtlb->statistics.flushes[scope == VTLB_SCOPE_ALL ? VTLB_FLUSH_ALL : VTLB_FLUSH_TAG]++;
+    catch_up_current(vtlb);
+}
+
+void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address)
+{
+    struct vtlb_invalidation *next = &vtlb->log[vtlb->log_next++ % VTLB_LOG];
+
+    vtlb->log_lost = next->time;
+    *next = (struct vtlb_invalidation){.time = ++vtlb->time, .address = address, .tag = tag};
+    vtlb->statistics.flushes[VTLB_FLUSH_ADDRESS]++;
+    catch_up_current(vtlb);
+}
+
+void vtlb_forget_faulted(struct vtlb *vtlb, uint64_t address)
+{
+    vtlb->faulted = ++vtlb->time;
+    drop_address(vtlb, vtlb->current->root, address, false);
+    vtlb->current->root->time = vtlb->time;
+}
+
+/*
+ * Other contexts of the current one's tag, which is no longer that, may have what faults in it made the
+ * processor forget. All but what is global is not to be trusted there: this is rare where each switch
+ * flushes, or each space has a tag of its own.
+ */
+static void distrust_others(struct vtlb *vtlb)
+{
+    if (vtlb->current == NULL || vtlb->faulted == 0)
+        return;
+    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+        if (c->vtlb != NULL && c != vtlb->current && c->family.tag == vtlb->current->family.tag)
+            c->locals_invalid = max_u64(c->locals_invalid, vtlb->faulted);
+    vtlb->faulted = 0;
+}
+
+void vtlb_end_transient(struct vtlb *vtlb)
+{
+    for (; vtlb->transient_count > 0; vtlb->transient_count--)
+        drop_address(vtlb, vtlb->current->root, vtlb->transients[vtlb->transient_count - 1], false);
+}
+
+/* ---- Contexts -------------------------------------------------------------------------------------------
+ */
+
+void vtlb_slot_close(struct vtlb_context *context, enum vtlb_flush_cause cause)
+{
+    struct vtlb *vtlb = context->vtlb;
+
+    vtlb_context_empty(context, cause);
+    vtlb_table_release(vtlb, context->root);
+    context->vtlb = NULL;
+}
+
+static struct vtlb_context *find(struct vtlb *vtlb, const struct vtlb_space *space)
+{
+    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+        if (c->vtlb != NULL && c->guest_root == space->root && c->family.tag == space->tag &&
+            c->family.role == space->role && c->family.source == space->source &&
+            c->family.target == space->target && c->family.chain == space->chain)
+            return c;
+    return NULL;
+}
+
+/* A slot without a context: the one of that used least recently if there is none. */
+static struct vtlb_context *free_slot(struct vtlb *vtlb)
+{
+    struct vtlb_context *oldest = &vtlb->slots[0];
+
+    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++) {
+        if (c->vtlb == NULL)
+            return c;
+        if (c->last_use < oldest->last_use)
+            oldest = c;
+    }
+    vtlb->statistics.contexts_evicted++;
+    vtlb_slot_close(oldest, VTLB_FLUSH_RECLAIM);
+    return oldest;
+}
+
+static struct vtlb_context *make(struct vtlb *vtlb, const struct vtlb_space *space)
+{
+    const struct vtlb_family family = {
+        .chain = space->chain,
+        .source = space->source,
+        .target = space->target,
+        .role = space->role,
+        .tag = space->tag,
+    };
+    struct vtlb_context *context;
+
+    vtlb->statistics.contexts_made++;
+    if (vtlb->mode == VTLB_BASE)
+        for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+            if (c->vtlb != NULL)
+                vtlb_slot_close(c, VTLB_FLUSH_ROOT);
+    context = free_slot(vtlb);
+    while (!vtlb_context_open(context, vtlb, &family))
+        vtlb_reclaim(vtlb, NULL);
+    context->guest_root = space->root;
+    context->root->guest_table = space->root;
+    return context;
+}
+
+struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, bool flush)
+{
+    struct vtlb_context *context;
+
+    if (vtlb_has_transient(vtlb))
+        vtlb_end_transient(vtlb);
+    if (flush) {
+        locals_invalid(vtlb, space->tag, false);
+        vtlb->statistics.flushes[VTLB_FLUSH_ROOT]++;
+    }
+    context = find(vtlb, space);
+    if (context != vtlb->current)
+        distrust_others(vtlb);
+    vtlb->current = NULL;
+    if (context != NULL)
+        vtlb->statistics.hits++;
+    else
+        context = make(vtlb, space);
+    context->registers = space->registers;
+    if (space->registers != NULL)
+        context->root->guest = (const unsigned char *)space->registers;
+    context->last_use = ++vtlb->uses;
+    vtlb->current = context;
+    vtlb_catch_up(context, context->root);
+    /* CR3 has 32 bits where linear addresses have. */
+    invariant(space->target->address_bits > 32 || vtlb_root(context).value <= UINT32_MAX);
+    return context;
+}
+
+void vtlb_drop(struct vtlb *vtlb, enum vtlb_flush_cause cause)
+{
+    vtlb->transient_count = 0;
+    vtlb->typed_shift = 0;
+    vtlb->carried_chain = NULL;
+    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++) {
+        if (c->vtlb == NULL)
+            continue;
+        if (c != vtlb->current) {
+            vtlb_slot_close(c, cause);
+            continue;
+        }
+        vtlb_context_empty(c, cause);
+        c->root->guest_memory = false;
+        if (c->registers == NULL)
+            c->root->guest = NULL;
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+/*
+ * What the parts of the virtual TLB do for each other. Private to mm/vtlb*.
+ */
+#include "mm/vtlb.h"
+
+/*
+ * Makes `context` an empty one of `vtlb` for `family`, whose chain it copies. False: no page is free for its
+ * root.
+ */
+bool vtlb_context_open(struct vtlb_context *context, struct vtlb *vtlb, const struct vtlb_family *family);
+
+/* Drops all entries of `context` but keeps its root. */
+void vtlb_context_empty(struct vtlb_context *context, enum vtlb_flush_cause cause);
+
+/* Gives back all that `context`, one of vtlb_switch's, has. */
+void vtlb_slot_close(struct vtlb_context *context, enum vtlb_flush_cause cause);
+
+/*
+ * Frees pages: the context that was used least recently loses its tables, and if it is one of vtlb_switch's
+ * that is not in use, all it has. `asking` (or NULL) only if no other has any.
+ */
+void vtlb_reclaim(struct vtlb *vtlb, struct vtlb_context *asking);
+
+/*
+ * Takes out of `table`, which belongs to `context` or is about to, and of what is below it, all that the
+ * guest invalidated since this was done last.
+ */
+void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table);
+
+/*
+ * The guest's access to `address` by the context in use is a page fault of its own: the processor forgets
+ * what it had for the address (SDM vol. 3, "Operations that Invalidate TLBs and Paging-Structure Caches").
+ */
+void vtlb_forget_faulted(struct vtlb *vtlb, uint64_t address);
+
+/*
+ * Follows the chain after the stage that led to `gpa`, and asks for the memory type: *below holds on the
+ * naturally aligned piece of 1 << below->page_shift bytes around it.
+ */
+enum stage_outcome vtlb_carry(const struct vtlb_context *context, uint64_t gpa, unsigned access,
+                              struct translation *below, struct stage_fault *fault);
+
+/*
+ * Makes the target say for `address` what *above, which `trail` led to, and *below say together; *above
+ * becomes that. Then looks at the guest's neighbouring entries. `table`, on the way, is right.
+ */
+void vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
+               const struct stage_trail *trail, const struct translation *below, struct translation *above);
