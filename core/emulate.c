@@ -14,10 +14,18 @@ enum {
     REGISTER_DI = 7,
 };
 
+/* What an operation does with its destination beside computing; of the first two, what becomes of a place. */
+enum {
+    USE_READ = 1,   /* the old value is wanted */
+    USE_WRITE = 2,  /* it gets the result */
+    USE_SOURCE = 4, /* the source gets the destination's old value: XCHG, XADD */
+};
+
 /* One operand in memory, and how it is reached. */
 struct place {
     gla_t gla;
     unsigned size;
+    unsigned use;
     bool device; /* at emulate->gpa */
 };
 
@@ -69,53 +77,52 @@ static uint64_t offset_of(const struct emulate *e, const struct decode_instructi
     return offset & mask_of(i->address_size);
 }
 
-static enum emulate_result find_place(struct emulate *e, const struct decode_instruction *i,
-                                      const struct decode_memory *m, int64_t bias, unsigned size, bool write,
-                                      struct place *place)
-{
-    place->size = size;
-    place->device = false;
-    if (!e->ops->linear(e->context, m->segment, offset_of(e, i, m, bias), size, write, &place->gla,
-                        &e->fault))
-        return EMULATE_FAULT;
-    return EMULATE_DONE;
-}
-
-/* Whether `place` can be where the exit's access went: the same byte of a page, and within that page. */
+/*
+ * Whether `place` is what the exit's access went to: the same byte of a page, within that page, used like
+ * that.
+ */
 static bool is_device(const struct emulate *e, const struct place *place)
 {
     uint64_t offset = place->gla.value % PAGE_SIZE;
 
-    return offset == e->gpa.value % PAGE_SIZE && offset + place->size <= PAGE_SIZE;
+    return offset == e->gpa.value % PAGE_SIZE && offset + place->size <= PAGE_SIZE &&
+           (place->use & (e->write ? USE_WRITE : USE_READ)) != 0;
+}
+
+static enum emulate_result find_place(struct emulate *e, enum decode_segment segment, uint64_t offset,
+                                      unsigned size, unsigned use, struct place *place)
+{
+    place->size = size;
+    place->use = use;
+    if (!e->ops->linear(e->context, segment, offset, size, (use & USE_WRITE) != 0, &place->gla, &e->fault))
+        return EMULATE_FAULT;
+    place->device = is_device(e, place);
+    return EMULATE_DONE;
 }
 
 static enum emulate_result result_of(enum emulate_access access)
 {
-    switch (access) {
-    case EMULATE_ACCESS_DONE:
-        return EMULATE_DONE;
-    case EMULATE_ACCESS_FAULT:
-        return EMULATE_FAULT;
-    case EMULATE_ACCESS_AGAIN:
-        return EMULATE_RETRY;
-    default:
-        return EMULATE_UNSUPPORTED;
-    }
+    static const enum emulate_result results[] = {
+        [EMULATE_ACCESS_DONE] = EMULATE_DONE,
+        [EMULATE_ACCESS_FAULT] = EMULATE_FAULT,
+        [EMULATE_ACCESS_AGAIN] = EMULATE_RETRY,
+    };
+
+    return results[access];
 }
 
 static enum emulate_result read_place(struct emulate *e, const struct place *place, uint64_t *value)
 {
+    enum emulate_access access = EMULATE_ACCESS_DONE;
+
     *value = 0;
     if (place->device)
         e->ops->mmio_read(e->context, e->gpa, place->size, value);
-    else {
-        enum emulate_access access =
-            e->ops->memory_read(e->context, place->gla, place->size, value, &e->fault);
-        if (access != EMULATE_ACCESS_DONE)
-            return result_of(access);
-    }
+    else
+        access = e->ops->memory_read(e->context, place->gla, place->size, (place->use & USE_WRITE) != 0,
+                                     value, &e->fault);
     *value &= mask_of(place->size);
-    return EMULATE_DONE;
+    return result_of(access);
 }
 
 static enum emulate_result write_place(struct emulate *e, const struct place *place, uint64_t value)
@@ -128,13 +135,6 @@ static enum emulate_result write_place(struct emulate *e, const struct place *pl
 }
 
 /* ---- Operations on a destination and a source ------------------------------------------------ */
-
-/* What an operation does beside computing. */
-enum {
-    USE_READ = 1,   /* the destination's old value is wanted */
-    USE_WRITE = 2,  /* the destination gets the result */
-    USE_SOURCE = 4, /* the source gets the destination's old value: XCHG, XADD */
-};
 
 static const uint8_t uses[DECODE_OPERATIONS] = {
     [DECODE_ADD] = USE_READ | USE_WRITE,
@@ -228,8 +228,8 @@ static uint64_t compute(struct emulate *e, const struct decode_instruction *i, u
 
 /*
  * One execution of any operation but PUSH and POP. `place` is the memory operand, `other` the second one of
- * MOVS and CMPS. Whatever can fail comes before anything changes: a device's write is the last step, and only
- * MOVS writes memory.
+ * MOVS and CMPS. What fails changes nothing: neither a register nor a flag, should another processor take
+ * away the right to write between the two halves of a read-modify-write.
  */
 static enum emulate_result execute(struct emulate *e, const struct decode_instruction *i,
                                    const struct place *place, const struct place *other)
@@ -259,14 +259,21 @@ static enum emulate_result execute(struct emulate *e, const struct decode_instru
     if (done != EMULATE_DONE)
         return done;
 
+    const uint64_t rflags = *e->rflags;
+    const uint64_t accumulator = e->registers[REGISTER_AX];
     uint64_t result = compute(e, i, a, b);
-    if (use & USE_SOURCE)
-        write_operand_register(e, i, a);
     if ((use & USE_WRITE) && to_register)
         write_operand_register(e, i, result);
     else if (use & USE_WRITE)
         done = write_place(e, to, result);
-    return done;
+    if (done != EMULATE_DONE) {
+        *e->rflags = rflags;
+        e->registers[REGISTER_AX] = accumulator;
+        return done;
+    }
+    if (use & USE_SOURCE)
+        write_operand_register(e, i, a);
+    return EMULATE_DONE;
 }
 
 /*
@@ -305,7 +312,7 @@ static enum emulate_result execute_wide(struct emulate *e, const struct decode_i
 
 static enum emulate_result execute_plain(struct emulate *e, const struct decode_instruction *i)
 {
-    bool write = i->destination == DECODE_OPERAND_MEMORY && (uses[i->operation] & USE_WRITE);
+    unsigned use = i->destination == DECODE_OPERAND_MEMORY ? uses[i->operation] : USE_READ;
     int64_t bias = 0;
     struct place place;
 
@@ -315,18 +322,16 @@ static enum emulate_result execute_plain(struct emulate *e, const struct decode_
         bias = (bit >> 3) & -(int64_t)i->operand_size;
     }
 
-    enum emulate_result done = find_place(e, i, &i->memory, bias, i->memory_size, write, &place);
+    enum emulate_result done =
+        find_place(e, i->memory.segment, offset_of(e, i, &i->memory, bias), i->memory_size, use, &place);
     if (done != EMULATE_DONE)
         return done;
-    if (!is_device(e, &place) || (e->write && !write))
-        return EMULATE_UNSUPPORTED;
-    place.device = true;
     return i->destination == DECODE_OPERAND_WIDE ? execute_wide(e, i, &place) : execute(e, i, &place, NULL);
 }
 
 /*
- * PUSH and POP of a device register; the stack is memory. POP's address is computed with the stack pointer
- * already moved (SDM vol. 2, POP).
+ * PUSH and POP of an operand in memory. POP's address is computed with the stack pointer already moved (SDM
+ * vol. 2, POP).
  */
 static enum emulate_result execute_stack(struct emulate *e, const struct decode_instruction *i)
 {
@@ -334,21 +339,17 @@ static enum emulate_result execute_stack(struct emulate *e, const struct decode_
     unsigned size = i->operand_size;
     uint64_t old = e->registers[REGISTER_SP];
     uint64_t top = (pop ? old : old - size) & mask_of(e->stack_size);
-    struct place stack = {.size = size};
-    struct place place;
+    struct place stack, place;
     uint64_t value;
 
-    if (e->write != pop)
-        return EMULATE_UNSUPPORTED;
-    if (!e->ops->linear(e->context, DECODE_SS, top, size, !pop, &stack.gla, &e->fault))
-        return EMULATE_FAULT;
+    enum emulate_result done = find_place(e, DECODE_SS, top, size, pop ? USE_READ : USE_WRITE, &stack);
+    if (done != EMULATE_DONE)
+        return done;
 
     if (pop)
         write_register(e, REGISTER_SP, e->stack_size, old + size);
-    enum emulate_result done = find_place(e, i, &i->memory, 0, size, pop, &place);
-    if (done == EMULATE_DONE && !is_device(e, &place))
-        done = EMULATE_UNSUPPORTED;
-    place.device = true;
+    done = find_place(e, i->memory.segment, offset_of(e, i, &i->memory, 0), size, pop ? USE_WRITE : USE_READ,
+                      &place);
     if (done == EMULATE_DONE)
         done = read_place(e, pop ? &stack : &place, &value);
     if (done == EMULATE_DONE)
@@ -362,9 +363,8 @@ static enum emulate_result execute_stack(struct emulate *e, const struct decode_
 }
 
 /*
- * Finds the operands of one element of a string instruction, and which of the two of MOVS and CMPS is the
- * device's. MOVS: the one that the exit's access fits. CMPS reads both: if both are at the exit's place in
- * their page, the first is the device's unless memory is there.
+ * Finds the operands of one element of a string instruction. CMPS reads both of its: if both are at the
+ * exit's place in their pages, the addresses have to tell which is which.
  */
 static enum emulate_result find_string_places(struct emulate *e, const struct decode_instruction *i,
                                               struct place *place, struct place *other)
@@ -372,30 +372,14 @@ static enum emulate_result find_string_places(struct emulate *e, const struct de
     bool two = i->operation == DECODE_MOVS || i->operation == DECODE_CMPS;
     enum emulate_result done;
 
-    done = find_place(e, i, &i->memory, 0, i->memory_size, i->operation == DECODE_STOS, place);
+    done = find_place(e, i->memory.segment, offset_of(e, i, &i->memory, 0), i->memory_size,
+                      i->operation == DECODE_STOS ? USE_WRITE : USE_READ, place);
     if (done == EMULATE_DONE && two)
-        done = find_place(e, i, &i->other, 0, i->memory_size, i->operation == DECODE_MOVS, other);
-    if (done != EMULATE_DONE)
-        return done;
-
-    if (e->write != (i->operation == DECODE_STOS) && !(e->write && i->operation == DECODE_MOVS))
-        return EMULATE_UNSUPPORTED;
-    place->device = is_device(e, place);
-    if (!two)
-        return place->device ? EMULATE_DONE : EMULATE_UNSUPPORTED;
-
-    other->device = is_device(e, other);
-    if (i->operation == DECODE_MOVS) {
-        place->device &= !e->write;
-        other->device &= e->write;
-    } else if (place->device && other->device) {
-        uint64_t value;
-        bool memory = e->ops->memory_read(e->context, place->gla, place->size, &value, &e->fault) !=
-                      EMULATE_ACCESS_NOT_MEMORY;
-        place->device = !memory;
-        other->device = memory;
-    }
-    return place->device || other->device ? EMULATE_DONE : EMULATE_UNSUPPORTED;
+        done = find_place(e, i->other.segment, offset_of(e, i, &i->other, 0), i->memory_size,
+                          i->operation == DECODE_MOVS ? USE_WRITE : USE_READ, other);
+    if (done == EMULATE_DONE && two && place->device && other->device)
+        place->device = other->device = false;
+    return done;
 }
 
 /* Moves the string pointers that the instruction uses by one element, in the direction of DF. */
@@ -432,7 +416,7 @@ static bool count_down(struct emulate *e, const struct decode_instruction *i)
 /*
  * A string instruction, with REP a bounded number of its elements. The exit's guest-physical address follows
  * the device's operand, but only inside its page: past that, the guest's next access exits again and brings
- * the next one.
+ * the next one. An operand that did not fit it at first, or crosses into that page, does not later.
  */
 static enum emulate_result execute_string(struct emulate *e, const struct decode_instruction *i)
 {
@@ -461,9 +445,6 @@ static enum emulate_result execute_string(struct emulate *e, const struct decode
             break;
         e->gpa = next;
     }
-    /* Elements that were done stand: an odd one after them is left to the exit that it will cause. */
-    if (done == EMULATE_UNSUPPORTED && e->gpa.value != first.value)
-        done = EMULATE_AGAIN;
     e->gpa = first;
     return done;
 }
@@ -471,8 +452,6 @@ static enum emulate_result execute_string(struct emulate *e, const struct decode
 enum emulate_result emulate_instruction(struct emulate *e, const struct decode_instruction *instruction)
 {
     switch (instruction->operation) {
-    case DECODE_NONE:
-        return EMULATE_UNSUPPORTED;
     case DECODE_PUSH:
     case DECODE_POP:
         return execute_stack(e, instruction);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 /*
- * Executes one decoded instruction whose memory operand is a device register. The exit that brought us here
- * says at which guest-physical address; every other access (the stack, the other side of a MOVS) goes to
- * guest memory through an op. Pure: state is reached through pointers and ops. Called from the exit handlers,
- * on the vCPU's own pCPU.
+ * Executes one decoded instruction with an operand where no memory is: a device's register, or nothing at
+ * all. The exit that brought us here says at which guest-physical address. The operand that fits that, whole
+ * in its page, goes straight there; every other (the stack, the other side of a MOVS, one that crosses a
+ * page's end, one of an instruction that is no longer that of the exit) goes to its linear address through an
+ * op. Pure: state is reached through pointers and ops. Called from the exit handlers, on the vCPU's own pCPU.
  */
 #include "arch/x86/decode.h"
 #include "lib/types.h"
@@ -17,7 +18,6 @@ enum emulate_result {
     EMULATE_AGAIN, /* a repeated instruction is under way: registers are updated, RIP stays */
     EMULATE_FAULT, /* deliver `fault`; RIP stays. Completed elements of a repeated instruction stand. */
     EMULATE_RETRY, /* the guest's tables would not stand still: RIP stays; as after a fault without one */
-    EMULATE_UNSUPPORTED, /* nothing was changed: bytes and exit do not fit together, or two device operands */
 };
 
 /* The exception to deliver instead. */
@@ -28,12 +28,11 @@ struct emulate_fault {
     uint64_t address; /* CR2, for a page fault */
 };
 
-/* What became of an access to guest memory. */
+/* What became of an access to a linear address. */
 enum emulate_access {
     EMULATE_ACCESS_DONE,
-    EMULATE_ACCESS_FAULT,      /* the guest's own fault: *fault is filled in */
-    EMULATE_ACCESS_AGAIN,      /* its tables changed under the walk, time and again */
-    EMULATE_ACCESS_NOT_MEMORY, /* no memory is there, or the access is half outside it */
+    EMULATE_ACCESS_FAULT, /* the guest's own fault: *fault is filled in */
+    EMULATE_ACCESS_AGAIN, /* its tables changed under the walk, time and again */
 };
 
 struct emulate_ops {
@@ -43,8 +42,12 @@ struct emulate_ops {
      */
     bool (*linear)(void *context, enum decode_segment segment, uint64_t offset, unsigned size, bool write,
                    gla_t *gla, struct emulate_fault *fault);
-    /* Guest memory, 1, 2, 4 or 8 bytes, also across a page boundary, with the vCPU's present rights. */
-    enum emulate_access (*memory_read)(void *context, gla_t gla, unsigned size, uint64_t *value,
+    /*
+     * What is at a linear address, memory or not, 1, 2, 4 or 8 bytes, also across a page boundary, with the
+     * vCPU's present rights. An access that does not end as EMULATE_ACCESS_DONE has touched no device and
+     * written nothing. `modify`: what is read will be written, and the guest must have the right to.
+     */
+    enum emulate_access (*memory_read)(void *context, gla_t gla, unsigned size, bool modify, uint64_t *value,
                                        struct emulate_fault *fault);
     enum emulate_access (*memory_write)(void *context, gla_t gla, unsigned size, uint64_t value,
                                         struct emulate_fault *fault);
@@ -60,7 +63,7 @@ struct emulate {
     uint64_t *rflags;           /* only CF, PF, AF, ZF, SF and OF are changed; DF and TF are read */
     uint64_t rip;               /* of the instruction */
     uint8_t stack_size;         /* bytes of the stack pointer: 8 in 64-bit mode, else 4 or 2 by SS.B */
-    gpa_t gpa;                  /* where the device access that exited goes */
+    gpa_t gpa;                  /* where the access that exited goes */
     bool write;                 /* that access was a write; of a read-modify-write either is right */
     struct emulate_fault fault; /* result */
 };

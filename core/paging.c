@@ -192,10 +192,7 @@ static uint16_t tag_of(const struct cr_state *state)
 
 uint16_t paging_tag(struct partition_vcpu *v)
 {
-    struct cr_state state;
-
-    vcpu_read_control_state(&v->vcpu, &state);
-    return tag_of(&state);
+    return vcpu_read_cr4(&v->vcpu) & X86_CR4_PCIDE ? vcpu_read_cr3(&v->vcpu) & X86_CR3_PCID : 0;
 }
 
 static uint32_t role_of(const struct cr_state *state)
@@ -234,7 +231,6 @@ static void select_context(struct partition_vcpu *v, const struct cr_state *stat
 {
     const struct walk_x86_registers registers = registers_of(v, state);
 
-    paging_end_transient(v);
     walk_x86_set(&v->walk, &registers);
     const struct vtlb_space space = space_of(v, state);
     struct vtlb_context *context = vtlb_switch(&v->vtlb, &space, flush);
@@ -387,6 +383,7 @@ void paging_begin_transient(struct partition_vcpu *v)
         (vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) != 0)
         return;
     v->stepping = true;
+    vcpu_intercept_exceptions(vcpu, true); /* the frame of another exception would have TF */
     vcpu_write(vcpu, VMCS_GUEST_RFLAGS, rflags | X86_RFLAGS_TF);
     vcpu_events_changed(vcpu); /* an interrupt that comes first would push TF: core/run.c looks */
 }
@@ -396,6 +393,7 @@ void paging_end_step(struct partition_vcpu *v)
     struct vcpu *vcpu = &v->vcpu;
 
     v->stepping = false;
+    vcpu_intercept_exceptions(vcpu, false);
     vcpu_write(vcpu, VMCS_GUEST_RFLAGS, vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & ~(uint64_t)X86_RFLAGS_TF);
     vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG, vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG) & ~X86_DR6_BS);
     vtlb_end_transient(&v->vtlb);

@@ -53,8 +53,9 @@ void paging_invalidate(struct partition_vcpu *v, enum vtlb_scope scope, uint16_t
 
 /*
  * Something was granted for one access only (translation.transient), by the instruction at RIP: it runs alone
- * where it can, by a single step that the guest does not see. Where it cannot (an event is being delivered,
- * the guest steps itself, an interrupt shadow), the grant goes with the next exit that concerns paging.
+ * where it can, by a single step that the guest does not see, but for the TF that a PUSHF pushes which is
+ * itself the access. Where it cannot (an event is being delivered, the guest steps itself, an interrupt
+ * shadow), the grant goes with the next exit that concerns paging.
  */
 void paging_begin_transient(struct partition_vcpu *v);
 

@@ -10,6 +10,8 @@
 #include "vmx/events.h"
 #include "vmx/instructions.h"
 
+#define TABLES_CLEANED 8 /* after a turn */
+
 PERCPU static struct scheduler scheduler;
 PERCPU static struct partition_vcpu *current; /* the vCPU that is running, or NULL */
 PERCPU static struct partition_vcpu *inbox;   /* vCPUs with mail, the newest first; atomic */
@@ -361,7 +363,7 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     }
     __atomic_store_n(this_cpu_pointer(current), NULL, __ATOMIC_SEQ_CST);
     /* Table pages that were dropped are cleared here rather than when the next miss needs one. */
-    vtlb_clean(&v->vtlb, 1);
+    vtlb_clean(&v->vtlb, TABLES_CLEANED);
 
     now = cpu_rdtsc();
     account_leave(v, now);

@@ -18,10 +18,15 @@
 /* One look through a table and what is below it. */
 struct pass {
     struct vtlb *vtlb;
-    uint64_t since; /* tables of this time or later need none */
-    bool all;       /* globals too */
+    uint64_t since;    /* tables of this time or later need none */
+    bool all;          /* globals too */
+    uint32_t compared; /* entries so far */
     uint64_t dropped;
 };
+
+/* One look compares about so many entries at most: a guest must not keep its processor in one exit for long.
+ */
+#define COMPARED_MAX 16384
 
 /* Drops what is not global, or all. */
 static void drop_pages(struct pass *pass, struct vtlb_table *table)
@@ -59,8 +64,10 @@ static void look_below(struct pass *pass, struct vtlb_table *table, unsigned slo
         return;
 
     struct vtlb_table *child = vtlb_table_of(pass->vtlb, target, entry);
-    look_through(pass, child);
-    if (child->entries == 0)
+    const bool enough = pass->compared >= COMPARED_MAX;
+    if (!enough)
+        look_through(pass, child);
+    if (enough || child->entries == 0)
         pass->dropped += vtlb_entry_drop(pass->vtlb, table, slot);
 }
 
@@ -71,6 +78,7 @@ static void compare(struct pass *pass, struct vtlb_table *table)
     const struct paging_format *source = table->family.source;
     const uint64_t *snapshot = vtlb_table_entries(table->snapshot);
 
+    pass->compared += table->entries;
     pass->vtlb->statistics.compared += table->entries;
     for (unsigned word = 0; word < ARRAY_SIZE(table->used); word++) {
         for (uint64_t rest = table->used[word]; rest != 0; rest &= rest - 1) {
@@ -185,6 +193,10 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
     struct pass pass = {.vtlb = vtlb, .since = max_u64(all, locals), .all = time < all};
     const bool looks = time < pass.since;
 
+    /* What single addresses are due as well is found by the same look, in tables that have missed the last of
+     * them. */
+    if (looks)
+        pass.since = max_u64(pass.since, vtlb->log[(vtlb->log_next - 1) % VTLB_LOG].time);
     if (looks && vtlb->mode == VTLB_CACHED) {
         look_through(&pass, table);
         vtlb->statistics.changed += pass.dropped;

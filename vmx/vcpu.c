@@ -63,12 +63,19 @@ static const struct {
     {VMX_WORD_ENTRY, VMCS_INDEX_ENTRY_CONTROLS},
 };
 
+void vcpu_intercept_exceptions(struct vcpu *vcpu, bool all)
+{
+    const uint64_t usual = EXCEPTION_BITMAP | (vcpu->regime == VCPU_REGIME_SHADOW ? BIT(X86_VECTOR_PF) : 0);
+
+    vcpu_write(vcpu, VMCS_EXCEPTION_BITMAP, all ? UINT32_MAX : usual);
+}
+
 /* What else of the VMCS is another in each regime. */
 static void write_regime(struct vcpu *vcpu)
 {
     const bool shadow = vcpu->regime == VCPU_REGIME_SHADOW;
 
-    vcpu_write(vcpu, VMCS_EXCEPTION_BITMAP, EXCEPTION_BITMAP | (shadow ? BIT(X86_VECTOR_PF) : 0));
+    vcpu_intercept_exceptions(vcpu, false);
     vcpu_write(vcpu, VMCS_MSR_BITMAPS, vcpu->msr_bitmaps[vcpu->regime].value);
     if (shadow && vmx_controls_have(&vcpu->controls, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_PAT))
         vcpu_write(vcpu, VMCS_GUEST_PAT, PAT_RESET); /* the tables of the virtual TLB are written for it */

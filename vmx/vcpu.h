@@ -392,5 +392,8 @@ void vcpu_skip_bytes(struct vcpu *vcpu, uint64_t length);
  */
 void vcpu_end_step(struct vcpu *vcpu);
 
+/* Has all exceptions of the guest exit, or only those that do in its regime. The VMCS is current. */
+void vcpu_intercept_exceptions(struct vcpu *vcpu, bool all);
+
 /* The hardware forgets what it cached of this vCPU's linear addresses (VPID). */
 void vcpu_flush_linear(struct vcpu *vcpu);

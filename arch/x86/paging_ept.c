@@ -26,6 +26,7 @@ const struct paging_format paging_ept = {
     .table_rights = EPT_READ | EPT_WRITE | EPT_EXECUTE,
     .level =
         {
+            [5] = {.shift = 48, .index_mask = 511, .table_reserved = 0xf8}, /* not in `levels` */
             [4] = {.shift = 39, .index_mask = 511, .table_reserved = 0xf8},
             [3] = {.shift = 30,
                    .index_mask = 511,

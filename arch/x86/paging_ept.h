@@ -16,4 +16,7 @@
 #define EPT_ACCESSED          BIT(8)
 #define EPT_DIRTY             BIT(9)
 
+/*
+ * Four levels. Level 5, which only a walker meets, in a guest hypervisor's tables, is described beside them.
+ */
 extern const struct paging_format paging_ept;

@@ -107,11 +107,13 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
         return;
     }
 
-    vcpu_restore_nmi_blocking(&v->vcpu, information);
     if (vector == X86_VECTOR_PF) {
         exit_page_fault(v);
         return;
     }
+    vcpu_restore_nmi_blocking(&v->vcpu, information);
+    if (unlikely(v->stepping) && vector != X86_VECTOR_DB)
+        paging_end_step(v);
     if (vector == X86_VECTOR_DB) {
         uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
 

@@ -26,6 +26,10 @@ void exit_inject(struct partition_vcpu *v, uint8_t vector)
 
 void exit_inject_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code)
 {
+    /* A page fault invalidates its address, also one that Umbra found (SDM vol. 3, "Operations that
+     * Invalidate TLBs"). */
+    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+        paging_invalidate_address(v, paging_tag(v), address);
     /* CR2 stays loaded while Umbra runs: it has no page faults of its own. */
     cpu_write_cr2(address);
     exit_inject_error(v, X86_VECTOR_PF, error_code);

@@ -26,25 +26,6 @@ static bool op_linear(void *context, enum decode_segment segment, uint64_t offse
     return false;
 }
 
-/* What the emulator is told of an access to guest memory that ended as `transfer` says. */
-static enum emulate_access access_result(int error, const struct guest_transfer *transfer,
-                                         struct emulate_fault *fault)
-{
-    if (error == 0)
-        return EMULATE_ACCESS_DONE;
-    if (transfer->outcome == STAGE_AGAIN)
-        return EMULATE_ACCESS_AGAIN;
-    if (transfer->outcome != STAGE_FAULT)
-        return EMULATE_ACCESS_NOT_MEMORY;
-    *fault = (struct emulate_fault){
-        .vector = X86_VECTOR_PF,
-        .has_error_code = true,
-        .error_code = (uint32_t)transfer->fault.error_code,
-        .address = transfer->fault.address,
-    };
-    return EMULATE_ACCESS_FAULT;
-}
-
 static void op_mmio_read(void *context, gpa_t gpa, unsigned size, uint64_t *value)
 {
     struct partition_vcpu *v = context;
@@ -63,46 +44,124 @@ static void op_mmio_write(void *context, gpa_t gpa, unsigned size, uint64_t valu
     (void)platform_mmio_write(&v->partition->platform, v->number, gpa, size, value);
 }
 
-/*
- * The instruction's other operand may be a device's, too, or lie in a hole: whole, or it is as if there were
- * nothing. True if that is so, and where.
- */
-static bool is_no_memory(int error, const struct guest_transfer *transfer, gpa_t *gpa)
+/* An access to a linear address that the emulation makes for the guest. */
+struct access {
+    unsigned how; /* enum paging_right | enum stage_access: what the guest must have the right to */
+    bool write;
+    uint8_t *bytes; /* of the operand */
+};
+
+/* What the emulator is told when the chain answered otherwise than with memory, or none. */
+static enum emulate_access refuse(const struct guest_transfer *transfer, struct emulate_fault *fault)
 {
-    *gpa = GPA(transfer->fault.address);
-    return error != 0 && transfer->outcome == STAGE_NO_MEMORY && transfer->done == 0;
+    if (transfer->outcome == STAGE_AGAIN)
+        return EMULATE_ACCESS_AGAIN;
+    *fault = (struct emulate_fault){
+        .vector = X86_VECTOR_PF,
+        .has_error_code = true,
+        .error_code = (uint32_t)transfer->fault.error_code,
+        .address = transfer->fault.address,
+    };
+    return EMULATE_ACCESS_FAULT;
 }
 
-static enum emulate_access op_memory_read(void *context, gla_t gla, unsigned size, uint64_t *value,
-                                          struct emulate_fault *fault)
+/* `size` bytes at `gpa`, where no memory is, `unit` (1, 2, 4 or 8) at a time. */
+static void access_device(struct partition_vcpu *v, const struct access *access, gpa_t gpa, uint8_t *bytes,
+                          unsigned size, unsigned unit)
+{
+    for (unsigned i = 0; i < size; i += unit) {
+        uint64_t value = 0;
+
+        if (access->write) {
+            memcpy(&value, bytes + i, unit);
+            op_mmio_write(v, GPA(gpa.value + i), unit, value);
+        } else {
+            op_mmio_read(v, GPA(gpa.value + i), unit, &value);
+            memcpy(bytes + i, &value, unit);
+        }
+    }
+}
+
+/* Bytes within one page: of memory, or of what is there in its place. */
+static enum emulate_access access_page(struct partition_vcpu *v, const struct access *access, gla_t gla,
+                                       uint8_t *bytes, unsigned size, unsigned unit,
+                                       struct emulate_fault *fault)
+{
+    struct guest_transfer transfer;
+    int error = access->write ? guest_linear_write(&v->linear, gla, bytes, size, access->how, &transfer)
+                              : guest_linear_read(&v->linear, gla, bytes, size, access->how, &transfer);
+
+    if (error == 0)
+        return EMULATE_ACCESS_DONE;
+    if (transfer.outcome != STAGE_NO_MEMORY)
+        return refuse(&transfer, fault);
+    access_device(v, access, GPA(transfer.fault.address), bytes, size, unit);
+    return EMULATE_ACCESS_DONE;
+}
+
+/* Whether the guest may make the access to the page of `gla`, whatever is there. */
+static enum emulate_access check_page(struct partition_vcpu *v, const struct access *access, gla_t gla,
+                                      struct emulate_fault *fault)
+{
+    struct guest_transfer transfer;
+
+    if (guest_linear_check(&v->linear, gla, 1, access->how, &transfer) == 0 ||
+        transfer.outcome == STAGE_NO_MEMORY)
+        return EMULATE_ACCESS_DONE;
+    return refuse(&transfer, fault);
+}
+
+/*
+ * `size` bytes of linear addresses. In one page that is one access; across the end of a page each side has
+ * its own, after both are known to be allowed, and a device gets its bytes one by one. Only a guest whose
+ * other processor withdraws the second page in between is left with half an access.
+ */
+static enum emulate_access access_linear(struct partition_vcpu *v, const struct access *access, gla_t gla,
+                                         unsigned size, struct emulate_fault *fault)
+{
+    const unsigned first = (unsigned)min_u64(size, PAGE_SIZE - gla.value % PAGE_SIZE);
+    gla_t next = GLA(gla.value + first);
+    enum emulate_access result;
+
+    if (first == size)
+        return access_page(v, access, gla, access->bytes, size, size, fault);
+
+    if (linear_mode(v) != DECODE_MODE_64)
+        next = GLA((uint32_t)next.value);
+    result = check_page(v, access, gla, fault);
+    if (result == EMULATE_ACCESS_DONE)
+        result = check_page(v, access, next, fault);
+    if (result == EMULATE_ACCESS_DONE)
+        result = access_page(v, access, gla, access->bytes, first, 1, fault);
+    if (result == EMULATE_ACCESS_DONE)
+        result = access_page(v, access, next, access->bytes + first, size - first, 1, fault);
+    return result;
+}
+
+static enum emulate_access op_memory_read(void *context, gla_t gla, unsigned size, bool modify,
+                                          uint64_t *value, struct emulate_fault *fault)
 {
     struct partition_vcpu *v = context;
-    struct guest_transfer transfer;
-    unsigned how = linear_prepare(v);
-    int error;
-    gpa_t gpa;
+    const struct access access = {
+        .how = linear_prepare(v) | PAGING_READ | (modify ? PAGING_WRITE : 0),
+        .bytes = (uint8_t *)value,
+    };
 
     *value = 0;
-    error = guest_linear_read(&v->linear, gla, value, size, how, &transfer);
-    if (!is_no_memory(error, &transfer, &gpa))
-        return access_result(error, &transfer, fault);
-    op_mmio_read(v, gpa, size, value);
-    return EMULATE_ACCESS_DONE;
+    return access_linear(v, &access, gla, size, fault);
 }
 
 static enum emulate_access op_memory_write(void *context, gla_t gla, unsigned size, uint64_t value,
                                            struct emulate_fault *fault)
 {
     struct partition_vcpu *v = context;
-    struct guest_transfer transfer;
-    unsigned how = linear_prepare(v);
-    int error = guest_linear_write(&v->linear, gla, &value, size, how, &transfer);
-    gpa_t gpa;
+    const struct access access = {
+        .how = linear_prepare(v) | PAGING_WRITE,
+        .write = true,
+        .bytes = (uint8_t *)&value,
+    };
 
-    if (!is_no_memory(error, &transfer, &gpa))
-        return access_result(error, &transfer, fault);
-    op_mmio_write(v, gpa, size, value);
-    return EMULATE_ACCESS_DONE;
+    return access_linear(v, &access, gla, size, fault);
 }
 
 static const struct emulate_ops emulate_ops = {
@@ -161,7 +220,6 @@ static void finish(struct partition_vcpu *v, enum emulate_result result, const s
             exit_inject_error(v, emulate->fault.vector, emulate->fault.error_code);
         break;
     case EMULATE_RETRY:
-    case EMULATE_UNSUPPORTED:
         break;
     }
 }
@@ -193,10 +251,6 @@ void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write)
     v->deadline_changed = true;
     v->vcpu.registers[VCPU_RSP] = vcpu_read(&v->vcpu, VMCS_GUEST_RSP);
     enum emulate_result result = emulate_instruction(&emulate, &instruction);
-    if (result == EMULATE_UNSUPPORTED) {
-        crash_undecoded(v, gpa, bytes, length);
-        return;
-    }
     vcpu_write(&v->vcpu, VMCS_GUEST_RSP, v->vcpu.registers[VCPU_RSP]);
     /* Such an exit saves RF = 1, which an instruction that has come to its end clears. */
     if (result == EMULATE_DONE)

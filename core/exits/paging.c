@@ -5,6 +5,7 @@
  */
 #include "core/paging.h"
 
+#include "arch/x86/cpu.h"
 #include "arch/x86/exception.h"
 #include "arch/x86/registers.h"
 #include "core/exits/exits.h"
@@ -40,20 +41,42 @@ static unsigned access_of(struct partition_vcpu *v, uint64_t error_code)
     return access | ((how & PAGING_USER) != 0 ? STAGE_ACCESS_IMPLICIT : how);
 }
 
+/*
+ * The miss. An access with EFLAGS.AC = 1 that faults although its page is there, and may be accessed so, was
+ * one of the processor's own (to a GDT, an IDT …), which AC does not let through under SMAP: the walk is made
+ * again as such.
+ */
+static enum vtlb_outcome miss(struct partition_vcpu *v, uint64_t address, unsigned access,
+                              uint64_t error_code, struct vtlb_result *result)
+{
+    const uint64_t stale = v->vtlb.statistics.stale;
+    const enum vtlb_outcome outcome = vtlb_miss(v->context, address, access, result);
+
+    if (likely((access & STAGE_ACCESS_AC) == 0 || (error_code & PAGE_FAULT_PRESENT) == 0 ||
+               v->vtlb.statistics.stale == stale))
+        return outcome;
+    return vtlb_miss(v->context, address, (access & ~(unsigned)STAGE_ACCESS_AC) | STAGE_ACCESS_IMPLICIT,
+                     result);
+}
+
 void exit_page_fault(struct partition_vcpu *v)
 {
     const uint64_t address = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
-    const unsigned access = access_of(v, vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE));
+    const uint64_t error_code = vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE);
+    const unsigned access = access_of(v, error_code);
     struct vtlb_result result;
 
     paging_end_transient(v);
-    switch (vtlb_miss(v->context, address, access, &result)) {
+    switch (miss(v, address, access, error_code, &result)) {
     case VTLB_FILLED:
+        vcpu_restore_nmi_blocking(&v->vcpu, vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO));
         if (unlikely(result.translation.transient))
             paging_begin_transient(v);
         break;
     case VTLB_GUEST_FAULT:
-        exit_inject_page_fault(v, result.fault.address, (uint32_t)result.fault.error_code);
+        /* The miss has invalidated the address already: see exit_inject_page_fault. */
+        cpu_write_cr2(result.fault.address);
+        exit_inject_error(v, X86_VECTOR_PF, (uint32_t)result.fault.error_code);
         break;
     case VTLB_NO_MEMORY:
         exit_no_memory(v, GPA(result.fault.address), access);
@@ -107,7 +130,7 @@ static bool read_descriptor(struct partition_vcpu *v, uint64_t information,
         return true;
     if (transfer.outcome == STAGE_FAULT)
         exit_inject_page_fault(v, transfer.fault.address, (uint32_t)transfer.fault.error_code);
-    else
+    else if (transfer.outcome != STAGE_AGAIN) /* else the guest tries once more */
         partition_crash(v, "INVPCID with a descriptor at %#lx, where it has no memory", gla.value);
     return false;
 }

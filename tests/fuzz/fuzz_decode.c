@@ -35,23 +35,24 @@ static bool linear(void *context, enum decode_segment segment, uint64_t offset, 
     return offset < UINT64_MAX - 4096;
 }
 
-/* The address decides what becomes of an access to memory. */
+/* The address decides what becomes of an access to it. */
 static enum emulate_access access_to(gla_t gla, struct emulate_fault *fault)
 {
     if (gla.value & BIT(20))
-        return EMULATE_ACCESS_NOT_MEMORY;
+        return EMULATE_ACCESS_AGAIN;
     if ((gla.value & BIT(21)) == 0)
         return EMULATE_ACCESS_DONE;
     *fault = (struct emulate_fault){.vector = 14, .address = gla.value};
     return EMULATE_ACCESS_FAULT;
 }
 
-static enum emulate_access memory_read(void *context, gla_t gla, unsigned size, uint64_t *value,
+static enum emulate_access memory_read(void *context, gla_t gla, unsigned size, bool modify, uint64_t *value,
                                        struct emulate_fault *fault)
 {
     struct machine *m = context;
 
     (void)size;
+    (void)modify;
     m->accesses++;
     *value = gla.value;
     return access_to(gla, fault);

@@ -30,8 +30,9 @@ struct machine {
     uint64_t rflags;
     uint8_t memory[ARENA_SIZE];
     unsigned device_reads, device_writes, memory_reads, memory_writes;
-    uint64_t fault_at;      /* guest memory from this linear address on faults; 0: none does */
-    uint64_t not_memory_at; /* the page at this linear address is no memory; 0: all is */
+    uint64_t fault_at;     /* guest memory from this linear address on faults; 0: none does */
+    uint64_t read_only_at; /* from this one on it cannot be written; 0: all can */
+    bool races;            /* and only since it was read */
     struct emulate emulate;
 };
 
@@ -53,22 +54,23 @@ static uint8_t *arena_bytes(struct machine *m, uint64_t address, unsigned size)
     return m->memory + (address - ARENA);
 }
 
-static enum emulate_access check_memory(struct machine *m, gla_t gla, unsigned size,
+static enum emulate_access check_memory(struct machine *m, gla_t gla, unsigned size, bool write,
                                         struct emulate_fault *fault)
 {
-    if (m->not_memory_at != 0 && align_down(gla.value, PAGE_SIZE) == m->not_memory_at)
-        return EMULATE_ACCESS_NOT_MEMORY;
-    if (m->fault_at == 0 || gla.value + size <= m->fault_at)
+    bool absent = m->fault_at != 0 && gla.value + size > m->fault_at;
+    bool read_only = m->read_only_at != 0 && gla.value + size > m->read_only_at;
+
+    if (!absent && !(read_only && write))
         return EMULATE_ACCESS_DONE;
-    *fault = (struct emulate_fault){.vector = 14, .address = gla.value};
+    *fault = (struct emulate_fault){.vector = 14, .error_code = write ? 2 : 0, .address = gla.value};
     return EMULATE_ACCESS_FAULT;
 }
 
-static enum emulate_access memory_read(void *context, gla_t gla, unsigned size, uint64_t *value,
+static enum emulate_access memory_read(void *context, gla_t gla, unsigned size, bool modify, uint64_t *value,
                                        struct emulate_fault *fault)
 {
     struct machine *m = context;
-    enum emulate_access access = check_memory(m, gla, size, fault);
+    enum emulate_access access = check_memory(m, gla, size, modify && !m->races, fault);
 
     if (access != EMULATE_ACCESS_DONE)
         return access;
@@ -82,7 +84,7 @@ static enum emulate_access memory_write(void *context, gla_t gla, unsigned size,
                                         struct emulate_fault *fault)
 {
     struct machine *m = context;
-    enum emulate_access access = check_memory(m, gla, size, fault);
+    enum emulate_access access = check_memory(m, gla, size, true, fault);
 
     if (access != EMULATE_ACCESS_DONE)
         return access;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * core/emulate.c, by hand, what a processor in 64-bit mode cannot show (test_emulate_native.c has the rest):
- * other modes, faults, bounds, refusals, undefined flags. Fails when a register or a byte of memory is not
- * what the SDM says, when an access goes to the wrong side, or when a repeated instruction runs on past its
- * bound.
+ * other modes, faults, bounds, operands that are not the exit's, undefined flags. Fails when a register or a
+ * byte of memory is not what the SDM says, when an access goes to the wrong side, or when a repeated
+ * instruction runs on past its bound.
  */
 #include "arch/x86/exception.h"
 #include "arch/x86/registers.h"
@@ -214,44 +214,110 @@ static void faults(void **state)
     assert_int_equal(m->registers[RSP], m->fault_at + 16);
 }
 
-/* Bytes that do not fit the exit: the guest changed them meanwhile, or the access crosses a page. */
-static void refusals(void **state)
+static void assert_accesses(const struct machine *m, unsigned device_reads, unsigned device_writes,
+                            unsigned memory_reads, unsigned memory_writes)
 {
-    struct machine *m = fresh();
-    const struct decode_instruction none = {.operation = DECODE_NONE};
-    struct decode_instruction mov = DECODE(DECODE_MODE_64, "\x8b\x08"); /* mov (%rax), %ecx */
-
-    (void)state;
-    m->registers[RAX] = ARENA + 0x20;
-    assert_int_equal(take_exit(m, &none, ARENA, false), EMULATE_UNSUPPORTED);
-    assert_int_equal(take_exit(m, &mov, ARENA + 0x24, false), EMULATE_UNSUPPORTED);
-    assert_int_equal(take_exit(m, &mov, ARENA + 0x20, true), EMULATE_UNSUPPORTED);
-    m->registers[RAX] = ARENA + PAGE_SIZE - 2;
-    assert_int_equal(take_exit(m, &mov, m->registers[RAX], false), EMULATE_UNSUPPORTED);
-    assert_int_equal(m->device_reads, 0);
-
-    /* the stack is the device: a write by PUSH, a read by POP */
-    m->registers[RAX] = ARENA;
-    m->registers[RCX] = ARENA;
-    m->registers[RSP] = ARENA + 8;
-    assert_int_equal(take_exit(m, rep("\xff\x30"), ARENA, true), EMULATE_UNSUPPORTED);
-    assert_int_equal(take_exit(m, rep("\x8f\x01"), ARENA + 8, false), EMULATE_UNSUPPORTED);
-    assert_int_equal(m->registers[RSP], ARENA + 8);
-
-    /* a copy from device to device */
-    m->registers[RSI] = ARENA;
-    m->registers[RDI] = ARENA + PAGE_SIZE;
-    m->not_memory_at = ARENA + PAGE_SIZE;
-    assert_int_equal(take_exit(m, rep("\xa5"), ARENA, false), EMULATE_UNSUPPORTED);
-    assert_int_equal(m->registers[RSI], ARENA);
-
-    /* stosl that exits with a read, lodsl with a write */
-    assert_int_equal(take_exit(m, rep("\xab"), ARENA + PAGE_SIZE, false), EMULATE_UNSUPPORTED);
-    assert_int_equal(take_exit(m, rep("\xad"), ARENA, true), EMULATE_UNSUPPORTED);
-    assert_int_equal(m->device_writes, 0);
+    assert_int_equal(m->device_reads, device_reads);
+    assert_int_equal(m->device_writes, device_writes);
+    assert_int_equal(m->memory_reads, memory_reads);
+    assert_int_equal(m->memory_writes, memory_writes);
 }
 
-/* CMPS with both operands at the exit's place in their pages: the one where no memory is, is the device's. */
+/*
+ * The guest changed its code after the exit. Fails when the instruction that is there now is taken to go
+ * where the exit's went, though its operand is elsewhere, crosses a page, or is used otherwise.
+ */
+static void another_instruction(void **state)
+{
+    struct machine *m = fresh();
+    const struct decode_instruction *load;
+
+    (void)state;
+    load = rep("\x8b\x08"); /* mov (%rax), %ecx */
+    memcpy(m->memory + 0x20, "\x44\x33\x22\x11", 4);
+    m->registers[RAX] = ARENA + 0x20;
+    assert_int_equal(take_exit(m, load, ARENA + 0x24, false), EMULATE_DONE);
+    assert_int_equal(m->registers[RCX], 0x11223344);
+    assert_accesses(m, 0, 0, 1, 0);
+    assert_int_equal(take_exit(m, load, ARENA + 0x20, true), EMULATE_DONE);
+    assert_accesses(m, 0, 0, 2, 0);
+
+    /* a store, after a read: whether the guest may has not been asked */
+    assert_int_equal(take_exit(m, rep("\x89\x10"), ARENA + 0x20, false), EMULATE_DONE);
+    assert_accesses(m, 0, 0, 2, 1);
+    assert_int_equal(word_at(m, 0x20), 0);
+    /* addl, after a read or a write: the device's */
+    assert_int_equal(take_exit(m, rep("\x01\x10"), ARENA + 0x20, false), EMULATE_DONE);
+    assert_int_equal(take_exit(m, rep("\x01\x10"), ARENA + 0x20, true), EMULATE_DONE);
+    assert_accesses(m, 2, 2, 2, 1);
+
+    /* stosl that exits with a read, lodsl with a write */
+    m = fresh();
+    m->registers[RSI] = m->registers[RDI] = ARENA;
+    assert_int_equal(take_exit(m, rep("\xab"), ARENA, false), EMULATE_DONE);
+    assert_int_equal(take_exit(m, rep("\xad"), ARENA, true), EMULATE_DONE);
+    assert_accesses(m, 0, 0, 1, 1);
+}
+
+/* Across a page's end. Fails when the device is asked for bytes of the next page. */
+static void crossing(void **state)
+{
+    struct machine *m = fresh();
+    const uint64_t end = ARENA + PAGE_SIZE;
+
+    (void)state;
+    memcpy(m->memory + PAGE_SIZE - 2, "\x44\x33\x22\x11", 4);
+    m->registers[RAX] = m->registers[RDX] = end - 2;
+    assert_int_equal(take_exit(m, rep("\x8b\x08"), end - 2, false), EMULATE_DONE);
+    assert_int_equal(m->registers[RCX], 0x11223344);
+    assert_int_equal(take_exit(m, rep("\xff\x02"), end, true), EMULATE_DONE); /* incl: of the second page */
+    assert_int_equal(word_at(m, PAGE_SIZE - 2), 0x11223345);
+    assert_accesses(m, 0, 0, 2, 1);
+
+    /* rep stosl, up and down: what the exit tells is not taken for an element's that is elsewhere */
+    for (unsigned down = 0; down < 2; down++) {
+        m = fresh();
+        m->rflags |= down ? X86_RFLAGS_DF : 0;
+        m->registers[RAX] = 0x11223344;
+        m->registers[RDI] = end - 2;
+        m->registers[RCX] = 3;
+        while (take_exit(m, rep("\xf3\xab"), end, true) == EMULATE_AGAIN)
+            continue;
+        assert_int_equal(m->registers[RCX], 0);
+        for (unsigned element = 0; element < 3; element++)
+            assert_int_equal(word_at(m, PAGE_SIZE - 2 + 4 * element - down * 8), 0x11223344);
+        assert_accesses(m, 0, 0, 0, 3);
+    }
+}
+
+/*
+ * PUSH and POP whose exit is their stack's. Fails when the device is taken for the other operand, or the
+ * order of the two changes.
+ */
+static void device_stack(void **state)
+{
+    struct machine *m = fresh();
+
+    (void)state;
+    memcpy(m->memory + 0x40, "\x78\x56\x34\x12\xf0\xde\xbc\x9a", 8);
+    m->registers[RAX] = ARENA + 0x40;
+    m->registers[RSP] = ARENA + PAGE_SIZE + 0x108;
+    assert_int_equal(take_exit(m, rep("\xff\x30"), ARENA + PAGE_SIZE + 0x100, true), EMULATE_DONE);
+    assert_accesses(m, 0, 1, 1, 0);
+    assert_int_equal(m->registers[RSP], ARENA + PAGE_SIZE + 0x100);
+    assert_memory_equal(m->memory + PAGE_SIZE + 0x100, m->memory + 0x40, 8);
+
+    m->registers[RDX] = ARENA + 0x80;
+    assert_int_equal(take_exit(m, rep("\x8f\x02"), ARENA + PAGE_SIZE + 0x100, false), EMULATE_DONE);
+    assert_accesses(m, 1, 1, 1, 1);
+    assert_int_equal(m->registers[RSP], ARENA + PAGE_SIZE + 0x108);
+    assert_memory_equal(m->memory + 0x80, m->memory + 0x40, 8);
+}
+
+/*
+ * CMPS with both operands at the exit's place in their pages: the addresses tell which is which. Fails when
+ * the exit's is taken for the wrong one.
+ */
 static void compare_strings(void **state)
 {
     struct machine *m = fresh();
@@ -259,19 +325,50 @@ static void compare_strings(void **state)
     (void)state;
     m->registers[RSI] = ARENA + 0x40;
     m->registers[RDI] = ARENA + PAGE_SIZE + 0x40;
-    m->not_memory_at = ARENA + PAGE_SIZE;
+    m->memory[0x43] = 0x80;
     assert_int_equal(take_exit(m, rep("\xa7"), m->registers[RDI], false), EMULATE_DONE);
-    assert_int_equal(m->device_reads, 1);
-    assert_true(m->rflags & X86_RFLAGS_ZF);
+    assert_accesses(m, 0, 0, 2, 0);
+    assert_false(m->rflags & X86_RFLAGS_ZF);
+    assert_true(m->rflags & X86_RFLAGS_SF); /* the first less the second */
 
     m->registers[RSI] = ARENA + 0x40;
-    m->registers[RDI] = ARENA + PAGE_SIZE + 0x40;
-    m->not_memory_at = ARENA;
-    m->memory[0x43] = 0x80;
-    assert_int_equal(take_exit(m, rep("\xa7"), m->registers[RSI], false), EMULATE_DONE);
-    assert_int_equal(m->device_reads, 2);
-    assert_int_equal(m->memory_reads, 3); /* with the one that found out */
-    assert_false(m->rflags & X86_RFLAGS_ZF);
+    m->registers[RDI] = ARENA + PAGE_SIZE + 0x80;
+    assert_int_equal(take_exit(m, rep("\xa7"), m->registers[RDI], false), EMULATE_DONE);
+    assert_accesses(m, 1, 0, 3, 0);
+}
+
+/*
+ * A read-modify-write of what the guest must not write. Fails when it finds out by the write, when the fault
+ * is a read's, or when a write that fails after all leaves a register or a flag changed.
+ */
+static void no_right_to_write(void **state)
+{
+    static const char *const instructions[] = {
+        "\x01\x08",     /* addl %ecx, (%rax) */
+        "\x0f\xc1\x08", /* xaddl %ecx, (%rax) */
+        "\x87\x08",     /* xchgl %ecx, (%rax) */
+        "\x0f\xb1\x08", /* cmpxchgl %ecx, (%rax) */
+    };
+
+    (void)state;
+    for (unsigned n = 0; n < 2 * ARRAY_SIZE(instructions); n++) {
+        struct machine *m = fresh();
+        struct machine before;
+
+        m->registers[RAX] = ARENA + PAGE_SIZE;
+        m->registers[RCX] = 0x80000002;
+        memcpy(m->memory + PAGE_SIZE, "\x01\x00\x00\x80", 4);
+        m->read_only_at = ARENA + PAGE_SIZE;
+        m->races = n >= ARRAY_SIZE(instructions);
+        before = *m;
+        assert_int_equal(take_exit(m, rep(instructions[n % ARRAY_SIZE(instructions)]), ARENA + 8, true),
+                         EMULATE_FAULT);
+        assert_int_equal(m->emulate.fault.error_code, 2);
+        assert_accesses(m, 0, 0, m->races, 0);
+        assert_memory_equal(m->registers, before.registers, sizeof(before.registers));
+        assert_int_equal(m->rflags, before.rflags);
+        assert_memory_equal(m->memory, before.memory, sizeof(before.memory));
+    }
 }
 
 /* A division that fails has read the device and changed nothing; the edge of the range does not fail. */
@@ -327,9 +424,12 @@ static void undefined_flags(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(divide_errors), cmocka_unit_test(undefined_flags), cmocka_unit_test(bounds),
-        cmocka_unit_test(page_ends),     cmocka_unit_test(sizes),           cmocka_unit_test(real_mode),
-        cmocka_unit_test(faults),        cmocka_unit_test(refusals),        cmocka_unit_test(compare_strings),
+        cmocka_unit_test(divide_errors),   cmocka_unit_test(undefined_flags),
+        cmocka_unit_test(bounds),          cmocka_unit_test(page_ends),
+        cmocka_unit_test(sizes),           cmocka_unit_test(real_mode),
+        cmocka_unit_test(faults),          cmocka_unit_test(another_instruction),
+        cmocka_unit_test(crossing),        cmocka_unit_test(device_stack),
+        cmocka_unit_test(compare_strings), cmocka_unit_test(no_right_to_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

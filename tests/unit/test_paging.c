@@ -264,6 +264,26 @@ static void device(void **state)
     assert_int_equal(guest->mmio, 1);
 }
 
+/* A page fault that Umbra finds, emulating, forgets its address as one that the processor finds. */
+static void fault_of_an_emulated_access(void **state)
+{
+    static const uint8_t code[] = {0xa5}; /* movsd: from a device to memory */
+
+    (void)state;
+    guest_put(GUEST_RIP, code, sizeof(code));
+    filled(0x123000, CODE_WRITE);
+    guest_unmap(0x123000);
+    assert_int_not_equal(shadow_entry(0x123000), 0);
+    guest->vcpu.registers[VCPU_RSI] = 0xfec00010;
+    guest->vcpu.registers[VCPU_RDI] = 0x123000;
+    page_fault(0xfec00010, CODE_READ);
+    prepare_entry();
+    assert_int_equal(fake_injection() & 0xff, X86_VECTOR_PF);
+    assert_int_equal(fake_get(VMCS_ENTRY_EXCEPTION_ERROR_CODE), CODE_WRITE);
+    assert_int_equal(fake_cpu.cr2, 0x123000);
+    assert_int_equal(shadow_entry(0x123000), 0);
+}
+
 static void loads_of_cr3(void **state)
 {
     (void)state;
@@ -350,6 +370,49 @@ static void write_protection(void **state)
     writes(0, X86_CR0_PE | X86_CR0_ET | X86_CR0_NE | X86_CR0_PG);
     filled(0x125000, CODE_WRITE);
     assert_maps(0x125000, 0x125000, PTE_WRITE);
+}
+
+/*
+ * CR0.WP = 0 under SMAP: a write to a user's page is stepped, and the page is the user's again afterwards.
+ * The guest sees nothing of it; an exception of its own ends the step first.
+ */
+static void single_access(void **state)
+{
+    const uint64_t code = CODE_WRITE | PAGE_FAULT_PRESENT;
+
+    (void)state;
+    guest_put64(GUEST_TABLES + 0x3000 + 0x125 * 8, 0x125000 | PTE_PRESENT | PTE_USER);
+    writes(4, X86_CR4_PAE | X86_CR4_SMAP);
+    for (unsigned turn = 0; turn < 2; turn++) {
+        fake_set(VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED | X86_RFLAGS_AC);
+        filled(0x125000, CODE_WRITE);
+        assert_maps(0x125000, 0x125000, PTE_WRITE);
+        assert_int_equal(fake_get(VMCS_GUEST_RFLAGS), X86_RFLAGS_RESERVED | X86_RFLAGS_AC | X86_RFLAGS_TF);
+        assert_int_equal(fake_get(VMCS_EXCEPTION_BITMAP), UINT32_MAX);
+
+        run_to_exit(EXIT_REASON_EXCEPTION_OR_NMI, turn == 0 ? X86_DR6_BS : 0, 0);
+        fake_set(VMCS_EXIT_INTERRUPTION_INFO,
+                 BIT(31) | 3 << 8 | (turn == 0 ? X86_VECTOR_DB : BIT(11) | X86_VECTOR_GP));
+        handle();
+        assert_int_equal(fake_get(VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF, 0);
+        assert_int_not_equal(fake_get(VMCS_EXCEPTION_BITMAP), UINT32_MAX);
+        assert_int_equal(shadow_entry(0x125000), 0);
+        prepare_entry();
+        assert_int_equal(fake_injection() & 0xff, turn == 0 ? 0 : X86_VECTOR_GP);
+    }
+    vcpu_enter(&guest->vcpu, true);
+    fake_set(VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED);
+    faults(0x125000, CODE_WRITE, code);
+}
+
+/* AC does not concern what the processor accesses by itself: the same fault twice is the guest's. */
+static void implicit_under_ac(void **state)
+{
+    (void)state;
+    writes(4, X86_CR4_PAE | X86_CR4_SMAP);
+    fake_set(VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED | X86_RFLAGS_AC);
+    filled(0x123000, CODE_READ);
+    faults(0x123000, PAGE_FAULT_PRESENT, PAGE_FAULT_PRESENT);
 }
 
 /* Paging off, 32-bit, PAE with its PDPTEs, and back. */
@@ -453,9 +516,12 @@ int main(void)
         cmocka_unit_test_setup(misses_and_faults, start_vtlb),
         cmocka_unit_test_setup(table_in_a_hole, start_vtlb),
         cmocka_unit_test_setup(device, start_vtlb),
+        cmocka_unit_test_setup(fault_of_an_emulated_access, start_vtlb),
         cmocka_unit_test_setup(loads_of_cr3, start_vtlb),
         cmocka_unit_test_setup(tags, start_vtlb),
         cmocka_unit_test_setup(write_protection, start_vtlb),
+        cmocka_unit_test_setup(single_access, start_vtlb),
+        cmocka_unit_test_setup(implicit_under_ac, start_vtlb),
         cmocka_unit_test_setup(legacy_modes, start_vtlb_32),
         cmocka_unit_test_setup(legacy_modes, start_penryn),
         cmocka_unit_test_setup(no_unrestricted_guest, start_penryn),

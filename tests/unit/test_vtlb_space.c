@@ -790,17 +790,138 @@ static void audit_finds(void **state)
     free_guest(guest);
 }
 
+/* ---- A page table that two directories share, and one gives up and takes back ---- */
+
+#define DIRECTORY_A 0x11000ULL
+#define DIRECTORY_B 0x21000ULL
+#define POINTERS_B  0x20000ULL
+#define ELSEWHERE   MIB(7)
+
+static void unlink_from_b(struct guest *guest)
+{
+    *entry_at(guest, DIRECTORY_B, 2) = 0;
+    vtlb_invalidate_address(guest->vtlb, 0, USER);
+    assert_false(look(guest, USER).present);
+}
+
+static void change_page(struct guest *guest, unsigned page)
+{
+    *entry_at(guest, PT_A, page) = ELSEWHERE | USER_RW;
+    vtlb_invalidate_address(guest->vtlb, 0, USER + page * PAGE_SIZE);
+}
+
+/* What was invalidated while the table hung nowhere in the current context is gone when it comes back: by
+ * another directory that was looked through longer ago than the table, */
+static void relinked(void **state)
+{
+    struct guest *guest = make_guest(128, VTLB_CACHED);
+    (void)state;
+
+    *entry_at(guest, DIRECTORY_B, 2) = PT_A | USER_RW;
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER);
+    touch(guest, USER + 20 * PAGE_SIZE);
+    load(guest, ROOT_B, 0, 0, true);
+    touch(guest, USER);
+    unlink_from_b(guest);
+    change_page(guest, 20);
+    *entry_at(guest, POINTERS_B, 0) = DIRECTORY_A | USER_RW;
+    vtlb_invalidate_address(guest->vtlb, 0, USER);
+    touch(guest, USER);
+    touch(guest, USER + 20 * PAGE_SIZE);
+    assert_int_equal(look(guest, USER + 20 * PAGE_SIZE).hpa, guest->hpa + ELSEWHERE);
+    free_guest(guest);
+}
+
+/* in its first context without a flush, */
+static void switched_back(void **state)
+{
+    struct guest *guest = make_guest(128, VTLB_CACHED);
+    (void)state;
+
+    *entry_at(guest, DIRECTORY_B, 2) = PT_A | USER_RW;
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER);
+    load(guest, ROOT_B, 0, 0, true);
+    touch(guest, USER);
+    unlink_from_b(guest);
+    change_page(guest, 0);
+    load(guest, ROOT_A, 0, 0, false);
+    touch(guest, USER);
+    assert_int_equal(look(guest, USER).hpa, guest->hpa + ELSEWHERE);
+    free_guest(guest);
+}
+
+/* or after everything was invalidated in between. */
+static void switched_back_after_all(void **state)
+{
+    struct guest *guest = make_guest(128, VTLB_CACHED);
+    (void)state;
+
+    *entry_at(guest, DIRECTORY_B, 2) = PT_A | USER_RW;
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER);
+    load(guest, ROOT_B, 0, 0, false);
+    vtlb_invalidate(guest->vtlb, VTLB_SCOPE_ALL, 0);
+    touch(guest, USER);
+    unlink_from_b(guest);
+    change_page(guest, 0);
+    load(guest, ROOT_A, 0, 0, false);
+    touch(guest, USER);
+    assert_int_equal(look(guest, USER).hpa, guest->hpa + ELSEWHERE);
+    free_guest(guest);
+}
+
+/* ---- Bounds ---- */
+
+/* A look compares so many entries and no more: what is left over goes unseen. */
+static void long_look(void **state)
+{
+    const unsigned tables = 40, limit = 16384;
+    struct guest *guest = make_guest(2 * tables + 16, VTLB_CACHED);
+    (void)state;
+
+    for (unsigned i = 0; i < 512; i++)
+        *entry_at(guest, PT_A, i) = (MIB(2) + i * PAGE_SIZE) | USER_RW;
+    for (unsigned slot = 0; slot < tables; slot++)
+        *entry_at(guest, DIRECTORY_A, slot) = PT_A | USER_RW;
+    load(guest, ROOT_A, 0, 0, true);
+    for (uint64_t page = 0; page < tables * 512; page++)
+        touch(guest, page * PAGE_SIZE);
+    load(guest, ROOT_A, 0, 0, true);
+    assert_true(guest->s->compared >= limit && guest->s->compared < limit + 3 * 512);
+    assert_true(look(guest, 0).present && look(guest, PAGE_SIZE * 512).present);
+    assert_false(look(guest, (tables - 1) * MIB(2)).present);
+    const uint64_t misses = guest->s->misses;
+    touch(guest, (tables - 1) * MIB(2));
+    assert_int_equal(guest->s->misses, misses + 1);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(warm_switches),   cmocka_unit_test(dirty_elsewhere),
-        cmocka_unit_test(globals_stay),    cmocka_unit_test(tags),
-        cmocka_unit_test(log_and_sharing), cmocka_unit_test(roles),
-        cmocka_unit_test(many_roots),      cmocka_unit_test(quota),
-        cmocka_unit_test(plain_32_bit),    cmocka_unit_test(registers_of_pae),
-        cmocka_unit_test(prefetched),      cmocka_unit_test(transients),
-        cmocka_unit_test(base_mode),       cmocka_unit_test(audit_finds),
-        cmocka_unit_test(faults_forget),   cmocka_unit_test(table_to_large_page),
+        cmocka_unit_test(warm_switches),
+        cmocka_unit_test(dirty_elsewhere),
+        cmocka_unit_test(globals_stay),
+        cmocka_unit_test(tags),
+        cmocka_unit_test(log_and_sharing),
+        cmocka_unit_test(roles),
+        cmocka_unit_test(many_roots),
+        cmocka_unit_test(quota),
+        cmocka_unit_test(plain_32_bit),
+        cmocka_unit_test(registers_of_pae),
+        cmocka_unit_test(prefetched),
+        cmocka_unit_test(transients),
+        cmocka_unit_test(base_mode),
+        cmocka_unit_test(audit_finds),
+        cmocka_unit_test(faults_forget),
+        cmocka_unit_test(table_to_large_page),
+        cmocka_unit_test(relinked),
+        cmocka_unit_test(switched_back),
+        cmocka_unit_test(switched_back_after_all),
+        cmocka_unit_test(long_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
