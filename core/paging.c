@@ -112,13 +112,6 @@ static void distrust_hardware(struct partition_vcpu *v)
 /* ---- Registers -------------------------------------------------------------------------------------------
  */
 
-/* PAE paging is in use. */
-static bool uses_pdptes(const struct cr_state *state)
-{
-    return (state->cr0 & X86_CR0_PG) != 0 && (state->cr4 & X86_CR4_PAE) != 0 &&
-           (state->efer & X86_EFER_LMA) == 0;
-}
-
 /* The guest's PKRU, which stays loaded; it can be read only with CR4.PKE = 1, which Umbra has no use for
  * itself. */
 static uint32_t read_pkru(void)
@@ -147,7 +140,7 @@ static struct walk_x86_registers registers_of(struct partition_vcpu *v, const st
     for (unsigned i = 0; i < ARRAY_SIZE(registers.pdpte); i++) {
         if (v->vcpu.regime == VCPU_REGIME_SHADOW)
             registers.pdpte[i] = v->walk.registers.pdpte[i];
-        else if (uses_pdptes(state))
+        else if (policy_cr_uses_pdptes(state))
             registers.pdpte[i] = vcpu_read(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i));
     }
     return registers;
@@ -185,14 +178,14 @@ static void write_pdptes(struct partition_vcpu *v, const uint64_t pdpte[4])
 /* ---- Contexts --------------------------------------------------------------------------------------------
  */
 
-static uint16_t tag_of(const struct cr_state *state)
+static uint16_t tag_of(uint64_t cr4, uint64_t cr3)
 {
-    return state->cr4 & X86_CR4_PCIDE ? state->cr3 & X86_CR3_PCID : 0;
+    return cr4 & X86_CR4_PCIDE ? cr3 & X86_CR3_PCID : 0;
 }
 
 uint16_t paging_tag(struct partition_vcpu *v)
 {
-    return vcpu_read_cr4(&v->vcpu) & X86_CR4_PCIDE ? vcpu_read_cr3(&v->vcpu) & X86_CR3_PCID : 0;
+    return tag_of(vcpu_read_cr4(&v->vcpu), vcpu_read_cr3(&v->vcpu));
 }
 
 static uint32_t role_of(const struct cr_state *state)
@@ -222,7 +215,7 @@ static struct vtlb_space space_of(struct partition_vcpu *v, const struct cr_stat
     space.root = state->cr3 & (source == &paging_x86_pae ? 0xffffffe0 : source->address);
     space.registers = source == &paging_x86_pae ? v->walk.registers.pdpte : NULL;
     space.role = role_of(state);
-    space.tag = tag_of(state);
+    space.tag = tag_of(state->cr4, state->cr3);
     return space;
 }
 
@@ -337,7 +330,7 @@ static bool load_cr3(struct partition_vcpu *v, struct cr_state *state, uint64_t 
     state->cr3 = value;
     if ((value >> v->partition->physical_bits) != 0)
         return false;
-    if (uses_pdptes(state)) {
+    if (policy_cr_uses_pdptes(state)) {
         if (!read_pdptes(v, state, pdpte))
             return false;
         write_pdptes(v, pdpte);

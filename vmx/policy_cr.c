@@ -221,8 +221,7 @@ int policy_cr_derive(struct register_policy *policy, const struct register_polic
     return error;
 }
 
-/* PAE paging is in use: the PDPTEs are registers of the processor (SDM vol. 3, 4.4.1). */
-static bool uses_pdptes(const struct cr_state *state)
+bool policy_cr_uses_pdptes(const struct cr_state *state)
 {
     return (state->cr0 & X86_CR0_PG) && (state->cr4 & X86_CR4_PAE) && !(state->efer & X86_EFER_LMA);
 }
@@ -258,7 +257,7 @@ enum cr_answer policy_cr0_write(const struct register_policy *policy, struct cr_
 
     if (after.efer != state->efer)
         *effects |= CR_EFFECT_LONG_MODE;
-    if ((changed & (X86_CR0_PG | X86_CR0_CD | X86_CR0_NW)) && uses_pdptes(&after))
+    if ((changed & (X86_CR0_PG | X86_CR0_CD | X86_CR0_NW)) && policy_cr_uses_pdptes(&after))
         *effects |= CR_EFFECT_PDPTES;
     if (changed & X86_CR0_PG)
         *effects |= CR_EFFECT_FLUSH;
@@ -286,7 +285,7 @@ enum cr_answer policy_cr4_write(const struct register_policy *policy, struct cr_
 
     /* SDM vol. 3, 4.4.1 and 4.10.4.1; PSE and the setting of PCIDE change what a virtual TLB has entries of.
      */
-    if ((changed & (X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP)) && uses_pdptes(&after))
+    if ((changed & (X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP)) && policy_cr_uses_pdptes(&after))
         *effects |= CR_EFFECT_PDPTES;
     if ((changed & (X86_CR4_PGE | X86_CR4_PAE | X86_CR4_PSE | X86_CR4_PCIDE)) ||
         (changed & value & X86_CR4_SMEP))

@@ -136,6 +136,9 @@ struct cr_state {
     bool cs_l; /* CS.L: with IA32_EFER.LMA it makes 64-bit mode */
 };
 
+/* PAE paging is in use: the PDPTEs are registers of the processor (SDM vol. 3, 4.4.1). */
+bool policy_cr_uses_pdptes(const struct cr_state *state);
+
 /* What else a successful write brings about. */
 #define CR_EFFECT_LONG_MODE 1u /* IA32_EFER.LMA changed: the "IA-32e mode guest" control follows it */
 #define CR_EFFECT_PDPTES                                                                                     \
