@@ -216,6 +216,7 @@ static void build_cpuid(struct partition *partition)
         .rdtscp = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_RDTSCP),
         .invpcid = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_INVPCID),
         .xsaves = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES),
+        .compaction = vcpu_state_compacts(),
         .hypercall_version = HYPERCALL_VERSION,
         .hypercalls = HYPERCALL_ALL,
     };

@@ -31,6 +31,7 @@ enum condition {
     IF_RDTSCP,
     IF_INVPCID,
     IF_XSAVE,
+    IF_COMPACTION,
     IF_XSAVES,
     IF_AVX,
     IF_AVX512,
@@ -122,7 +123,8 @@ static const struct cpuid_row {
     {7, 1, CPUID_EAX, ALWAYS, CPUID_7_1_EAX_FZLRM | CPUID_7_1_EAX_FSRS | CPUID_7_1_EAX_FSRCS, 0},
     {7, 1, CPUID_EAX, IF_AVX, CPUID_7_1_EAX_AVX_VNNI, 0},
     {7, 1, CPUID_EAX, IF_AVX512, CPUID_7_1_EAX_AVX512_BF16, 0},
-    {0xd, 1, CPUID_EAX, IF_XSAVE, CPUID_D1_EAX_XSAVEOPT | CPUID_D1_EAX_XSAVEC | CPUID_D1_EAX_XGETBV_1, 0},
+    {0xd, 1, CPUID_EAX, IF_XSAVE, CPUID_D1_EAX_XSAVEOPT | CPUID_D1_EAX_XGETBV_1, 0},
+    {0xd, 1, CPUID_EAX, IF_COMPACTION, CPUID_D1_EAX_XSAVEC, 0},
     {0xd, 1, CPUID_EAX, IF_XSAVES, CPUID_D1_EAX_XSAVES, 0},
     {0x80000001, 0, CPUID_EAX, ALWAYS, ALL, 0},
     {0x80000001, 0, CPUID_ECX, ALWAYS,
@@ -194,8 +196,10 @@ static bool holds(const struct builder *builder, enum condition condition)
         return builder->settings->invpcid;
     case IF_XSAVE:
         return xcr0 != 0;
+    case IF_COMPACTION:
+        return xcr0 != 0 && builder->settings->compaction;
     case IF_XSAVES:
-        return builder->settings->xsaves;
+        return xcr0 != 0 && builder->settings->compaction && builder->settings->xsaves;
     case IF_AVX:
         return (xcr0 & XCR0_AVX) == XCR0_AVX;
     case IF_AVX512:

@@ -13,6 +13,7 @@
 
 #define XSAVE_MXCSR_OFFSET 24
 #define XSTATE_BV_OFFSET   512
+#define XSAVE_HEADER_END   576
 #define MXCSR_RESET        0x1f80
 #define FCW_RESET          0x037f /* as FNINIT leaves it */
 
@@ -98,6 +99,7 @@ static const struct vcpu_state_row rows[] = {
 /* What this machine's processors have, found out once: CPUID is too dear for every switch. */
 static struct {
     uint64_t components; /* that XSAVE switches; 0: there is no XSAVE */
+    bool compacts;       /* vcpu_state_compacts */
     uint64_t efer;       /* Umbra's own, without SCE; 0: the VMCS switches it */
     const struct vcpu_state_row *switched[ARRAY_SIZE(rows)];
     unsigned switched_count;
@@ -111,6 +113,11 @@ const struct vcpu_state_row *vcpu_state_rows(size_t *count)
 {
     *count = ARRAY_SIZE(rows);
     return rows;
+}
+
+bool vcpu_state_compacts(void)
+{
+    return machine.compacts;
 }
 
 const struct vcpu_barriers *vcpu_state_barriers(void)
@@ -171,11 +178,37 @@ static struct vcpu_barriers probe_barriers(void)
     return vcpu_barriers_decide(&facts);
 }
 
+/* SDM vol. 1, 13.4.3. Asked with all components in XCR0 and none in IA32_XSS. */
+static bool probe_compaction(uint64_t components)
+{
+    const uint64_t xcr0 = components == 0 ? 0 : cpu_xgetbv(0);
+    uint32_t size = XSAVE_HEADER_END;
+    bool right;
+
+    if (components == 0)
+        return false;
+    for (unsigned i = 2; i < 64; i++) {
+        struct cpuid_registers leaf;
+
+        if ((components & BIT(i)) == 0)
+            continue;
+        leaf = cpu_cpuid(0xd, i);
+        if ((leaf.ecx & CPUID_D_ECX_ALIGNED) != 0)
+            size = (uint32_t)align_up(size, 64);
+        size += leaf.eax;
+    }
+    cpu_xsetbv(0, components);
+    right = cpu_cpuid(0xd, 1).ebx == size;
+    cpu_xsetbv(0, xcr0);
+    return right;
+}
+
 void vcpu_state_probe(bool efer_in_vmcs)
 {
     bool has_xsave = (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) != 0;
 
     machine.components = has_xsave ? cpu_xcr0_supported() & VCPU_STATE_COMPONENTS : 0;
+    machine.compacts = probe_compaction(machine.components);
     machine.efer = efer_in_vmcs ? 0 : cpu_rdmsr(MSR_IA32_EFER) & ~X86_EFER_SCE;
     machine.barriers = probe_barriers();
     machine.switched_count = 0;

@@ -78,6 +78,13 @@ const struct vcpu_state_row *vcpu_state_rows(size_t *count);
  */
 void vcpu_state_probe(bool efer_in_vmcs);
 
+/*
+ * True if the compacted format of XSAVEC and XSAVES has the size that CPUID's own description of the
+ * components gives (SDM vol. 1, 13.4.3). Where it has not, as in an emulator (docs/notes/bochs.md), a guest
+ * must not be offered it.
+ */
+bool vcpu_state_compacts(void);
+
 /* What vcpu_state_probe decided. */
 const struct vcpu_barriers *vcpu_state_barriers(void);
 

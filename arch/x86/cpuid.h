@@ -150,6 +150,7 @@ static inline uint32_t cpuid_register(const struct cpuid_registers *registers, e
 #define CPUID_7_1_EAX_FSRCS           BIT(12)
 
 /* Leaf 0DH, subleaf 1. */
+#define CPUID_D_ECX_ALIGNED           BIT(1) /* in the compacted format; subleaves from 2 on */
 #define CPUID_D1_EAX_XSAVEOPT         BIT(0)
 #define CPUID_D1_EAX_XSAVEC           BIT(1)
 #define CPUID_D1_EAX_XGETBV_1         BIT(2)

@@ -19,8 +19,13 @@
 
 static struct cpuid_image image;
 
-static const struct cpuid_settings full = {
-    .vcpus = 1, .tsc_hz = 100000000, .xcr0 = ~0ULL, .rdtscp = true, .invpcid = true, .xsaves = true};
+static const struct cpuid_settings full = {.vcpus = 1,
+                                           .tsc_hz = 100000000,
+                                           .xcr0 = ~0ULL,
+                                           .rdtscp = true,
+                                           .invpcid = true,
+                                           .xsaves = true,
+                                           .compaction = true};
 
 static const struct cpuid_state running = {
     .apic_enabled = true, .mode_64 = true, .cr4 = X86_CR4_OSXSAVE, .xcr0 = X86_XCR0_X87};
@@ -373,6 +378,12 @@ static void withheld(void **state)
     assert_false(ask(1, 0).ecx & CPUID_1_ECX_XSAVE);
     assert_true(same(ask(0xd, 0), (struct cpuid_registers){0}));
     assert_false(cpuid_image_cr4(&image) & X86_CR4_OSXSAVE);
+
+    s = full;
+    s.compaction = false;
+    build(TIGER_LAKE, &s);
+    assert_int_equal(ask(0xd, 1).eax, CPUID_D1_EAX_XSAVEOPT | CPUID_D1_EAX_XGETBV_1);
+    assert_int_equal(ask(0xd, 1).ebx, 0);
 }
 
 static void permissions(void **state)

@@ -208,8 +208,13 @@ static void never_through(void **state)
 
 static uint32_t features_of(unsigned which, struct cpuid_image *image)
 {
-    const struct cpuid_settings s = {
-        .vcpus = 1, .tsc_hz = 1000000000, .xcr0 = ~0ULL, .rdtscp = true, .invpcid = true, .xsaves = true};
+    const struct cpuid_settings s = {.vcpus = 1,
+                                     .tsc_hz = 1000000000,
+                                     .xcr0 = ~0ULL,
+                                     .rdtscp = true,
+                                     .invpcid = true,
+                                     .xsaves = true,
+                                     .compaction = true};
 
     processor = &processors[which];
     cpuid_policy_build(image, processor_cpuid, &s);

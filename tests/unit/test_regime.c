@@ -93,6 +93,11 @@ unsigned vcpu_enter_clearing(struct vcpu *vcpu, bool launched)
     return 1;
 }
 
+bool vcpu_state_compacts(void)
+{
+    return true;
+}
+
 const struct vcpu_barriers *vcpu_state_barriers(void)
 {
     static const struct vcpu_barriers none;
