@@ -55,7 +55,7 @@ pure := $(filter-out lib/string.c,$(wildcard lib/*.c)) $(wildcard core/config/*.
         $(filter-out mm/address_space.c,$(wildcard mm/*.c)) \
         $(wildcard vmx/policy_*.c vmx/apicv.c vmx/events.c vmx/controls.c vmx/fields.c vmx/reasons.c arch/x86/decode.c arch/x86/paging_*.c arch/x86/mtrr.c arch/x86/machine_check.c drivers/acpi_tables.c boot/multiboot2.c \
                    core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/report.c core/policy_keys.c core/task_switch.c \
-                   vmx/vcpu.c vmx/barriers.c core/paging.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
+                   vmx/vcpu.c vmx/barriers.c nested/*.c core/nested_guest.c core/paging.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
 HFLAGS    := $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 host_objs := $(patsubst %.c,$(BUILD)/host/%.o,$(pure))
 units     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))

@@ -7,6 +7,7 @@
 #include "arch/x86/registers.h"
 #include "lib/errors.h"
 #include "lib/panic.h"
+#include "lib/string.h"
 #include "vmx/events.h"
 
 #define QUOTA_UNPAGED  128 /* with EPT that needs paging: for the while that the guest has none */
@@ -14,16 +15,16 @@
 #define QUOTA_MAX      4096
 #define QUOTA_FRACTION 64 /* of the partition's memory */
 
-/* What a role is made of: all that changes what entries mean, but the format. */
-enum role {
-    ROLE_WP = 1 << 0,
-    ROLE_PSE = 1 << 1,
-    ROLE_PGE = 1 << 2,
-    ROLE_PKE = 1 << 3,
-    ROLE_NXE = 1 << 4,
-    ROLE_SMEP = 1 << 5, /* these two matter only to pages that CR0.WP = 0 makes the supervisor's */
-    ROLE_SMAP = 1 << 6,
-};
+/*
+ * A role is all that changes what entries mean, but the format: these bits, which stand at different places
+ * of CR4, CR0 and IA32_EFER. The second set matters only to pages that CR0.WP = 0 makes the supervisor's.
+ */
+#define ROLE_CR4       (X86_CR4_PSE | X86_CR4_PGE | X86_CR4_PKE)
+#define ROLE_CR4_NO_WP (X86_CR4_SMEP | X86_CR4_SMAP)
+#define ROLE_CR0       X86_CR0_WP
+#define ROLE_EFER      X86_EFER_NXE
+_Static_assert(((ROLE_CR4 | ROLE_CR4_NO_WP) & (ROLE_CR0 | ROLE_EFER)) == 0 && (ROLE_CR0 & ROLE_EFER) == 0,
+               "a bit for each");
 
 /* ---- Set-up ----------------------------------------------------------------------------------------------
  */
@@ -137,12 +138,11 @@ static struct walk_x86_registers registers_of(struct partition_vcpu *v, const st
         .gigabyte_pages = v->partition->gigabyte_pages,
     };
 
-    for (unsigned i = 0; i < ARRAY_SIZE(registers.pdpte); i++) {
-        if (v->vcpu.regime == VCPU_REGIME_SHADOW)
-            registers.pdpte[i] = v->walk.registers.pdpte[i];
-        else if (policy_cr_uses_pdptes(state))
+    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+        memcpy(registers.pdpte, v->walk.registers.pdpte, sizeof(registers.pdpte));
+    else if (policy_cr_uses_pdptes(state))
+        for (unsigned i = 0; i < ARRAY_SIZE(registers.pdpte); i++)
             registers.pdpte[i] = vcpu_read(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i));
-    }
     return registers;
 }
 
@@ -183,26 +183,23 @@ static uint16_t tag_of(uint64_t cr4, uint64_t cr3)
     return cr4 & X86_CR4_PCIDE ? cr3 & X86_CR3_PCID : 0;
 }
 
-uint16_t paging_tag(struct partition_vcpu *v)
+uint16_t paging_tag(const struct partition_vcpu *v)
 {
-    return tag_of(vcpu_read_cr4(&v->vcpu), vcpu_read_cr3(&v->vcpu));
+    return tag_of(v->walk.registers.cr4, v->walk.registers.cr3);
 }
 
-static uint32_t role_of(const struct cr_state *state)
+static uint32_t role_of(const struct walk_x86_registers *registers)
 {
-    const bool wp = (state->cr0 & X86_CR0_WP) != 0;
+    const uint64_t cr4 = (registers->cr0 & X86_CR0_WP) != 0 ? ROLE_CR4 : ROLE_CR4 | ROLE_CR4_NO_WP;
 
-    return (wp ? ROLE_WP : 0) | (state->cr4 & X86_CR4_PSE ? ROLE_PSE : 0) |
-           (state->cr4 & X86_CR4_PGE ? ROLE_PGE : 0) | (state->cr4 & X86_CR4_PKE ? ROLE_PKE : 0) |
-           (state->efer & X86_EFER_NXE ? ROLE_NXE : 0) |
-           (!wp && (state->cr4 & X86_CR4_SMEP) ? ROLE_SMEP : 0) |
-           (!wp && (state->cr4 & X86_CR4_SMAP) ? ROLE_SMAP : 0);
+    return (uint32_t)((registers->cr4 & cr4) | (registers->cr0 & ROLE_CR0) | (registers->efer & ROLE_EFER));
 }
 
 /* The target's format and the guest's root, by the guest's format (SDM vol. 3, tables "Use of CR3 with …").
  */
-static struct vtlb_space space_of(struct partition_vcpu *v, const struct cr_state *state)
+static struct vtlb_space space_of(const struct partition_vcpu *v)
 {
+    const struct walk_x86_registers *registers = &v->walk.registers;
     const struct paging_format *source = v->walk.format;
     struct vtlb_space space = {
         .chain = &v->linear_view,
@@ -212,27 +209,34 @@ static struct vtlb_space space_of(struct partition_vcpu *v, const struct cr_stat
 
     if (source == NULL)
         return space;
-    space.root = state->cr3 & (source == &paging_x86_pae ? 0xffffffe0 : source->address);
-    space.registers = source == &paging_x86_pae ? v->walk.registers.pdpte : NULL;
-    space.role = role_of(state);
-    space.tag = tag_of(state->cr4, state->cr3);
+    space.root = registers->cr3 & (source == &paging_x86_pae ? 0xffffffe0 : source->address);
+    space.registers = source == &paging_x86_pae ? registers->pdpte : NULL;
+    space.role = role_of(registers);
+    space.tag = tag_of(registers->cr4, registers->cr3);
     return space;
 }
 
-/* The context that the registers `state` choose becomes the processor's. */
-static void select_context(struct partition_vcpu *v, const struct cr_state *state, bool flush)
+/* The context that the walker's registers choose becomes the processor's; with them the guest has invalidated
+ * `flushed`. */
+static void enter_context(struct partition_vcpu *v, enum vtlb_scope flushed)
 {
-    const struct walk_x86_registers registers = registers_of(v, state);
-
-    walk_x86_set(&v->walk, &registers);
-    const struct vtlb_space space = space_of(v, state);
-    struct vtlb_context *context = vtlb_switch(&v->vtlb, &space, flush);
+    const struct vtlb_space space = space_of(v);
+    struct vtlb_context *context = vtlb_switch(&v->vtlb, &space, flushed);
     const hpa_t root = vtlb_root(context);
 
     if (context != v->context || root.value != vcpu_read(&v->vcpu, VMCS_GUEST_CR3))
         distrust_hardware(v);
     v->context = context;
     vcpu_set_root(&v->vcpu, root);
+}
+
+/* The same for the registers `state`. */
+static void select_context(struct partition_vcpu *v, const struct cr_state *state, enum vtlb_scope flushed)
+{
+    const struct walk_x86_registers registers = registers_of(v, state);
+
+    walk_x86_set(&v->walk, &registers);
+    enter_context(v, flushed);
 }
 
 /* ---- Regimes ---------------------------------------------------------------------------------------------
@@ -290,7 +294,7 @@ void paging_start(struct partition_vcpu *v, const struct vcpu_start *start)
     vcpu_start(&v->vcpu, start);
     if (regime == VCPU_REGIME_SHADOW) {
         vcpu_read_control_state(&v->vcpu, &state);
-        select_context(v, &state, false);
+        select_context(v, &state, VTLB_SCOPE_NONE);
     }
 }
 
@@ -310,13 +314,10 @@ bool paging_write_control(struct partition_vcpu *v, const struct cr_state *state
     vcpu_write_control_state(&v->vcpu, state);
     if ((effects & CR_EFFECT_PDPTES) != 0)
         write_pdptes(v, pdpte);
-    if (regime == VCPU_REGIME_SHADOW) {
-        if ((effects & CR_EFFECT_FLUSH) != 0)
-            vtlb_invalidate(&v->vtlb, VTLB_SCOPE_ALL, 0);
-        select_context(v, state, false);
-    } else if ((effects & CR_EFFECT_FLUSH) != 0) {
+    if (regime == VCPU_REGIME_SHADOW)
+        select_context(v, state, (effects & CR_EFFECT_FLUSH) != 0 ? VTLB_SCOPE_ALL : VTLB_SCOPE_NONE);
+    else if ((effects & CR_EFFECT_FLUSH) != 0)
         vcpu_flush_linear(&v->vcpu);
-    }
     return true;
 }
 
@@ -336,19 +337,21 @@ static bool load_cr3(struct partition_vcpu *v, struct cr_state *state, uint64_t 
         write_pdptes(v, pdpte);
     }
     vcpu_write_cr3(&v->vcpu, value);
-    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
-        select_context(v, state, flush);
-    else
+    if (v->vcpu.regime == VCPU_REGIME_SHADOW) {
+        v->walk.registers.cr3 = value;
+        enter_context(v, flush ? VTLB_SCOPE_TAG : VTLB_SCOPE_NONE);
+    } else {
         vcpu_flush_linear(&v->vcpu);
+    }
     return true;
 }
 
 bool paging_move_to_cr3(struct partition_vcpu *v, uint64_t value)
 {
-    struct cr_state state;
+    const struct walk_x86_registers *registers = &v->walk.registers;
+    struct cr_state state = {.cr0 = registers->cr0, .cr4 = registers->cr4, .efer = registers->efer};
     bool keep = false;
 
-    vcpu_read_control_state(&v->vcpu, &state);
     if ((state.cr4 & X86_CR4_PCIDE) != 0) {
         keep = (value & X86_CR3_NO_FLUSH) != 0;
         value &= ~X86_CR3_NO_FLUSH;
@@ -409,7 +412,7 @@ void paging_write_pat(struct partition_vcpu *v, uint64_t value)
     vcpu_write_pat(&v->vcpu, value);
     vtlb_drop(&v->vtlb, VTLB_FLUSH_P2M);
     vcpu_read_control_state(&v->vcpu, &state);
-    select_context(v, &state, false);
+    select_context(v, &state, VTLB_SCOPE_NONE);
 }
 
 void paging_set_overlay(struct partition_vcpu *v, uint64_t address, const struct translation *page)

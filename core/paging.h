@@ -70,8 +70,8 @@ static inline void paging_end_transient(struct partition_vcpu *v)
         vtlb_end_transient(&v->vtlb);
 }
 
-/* The tag that the vCPU's addresses have now: its PCID, or 0. */
-uint16_t paging_tag(struct partition_vcpu *v);
+/* The tag that the vCPU's addresses have now: its PCID, or 0. Regime shadow. */
+uint16_t paging_tag(const struct partition_vcpu *v);
 
 /* IA32_PAT is `value` now (the caller has checked it): memory types are others. Regime shadow. */
 void paging_write_pat(struct partition_vcpu *v, uint64_t value);

@@ -4,6 +4,7 @@
 
 #include "arch/x86/cpu.h"
 #include "arch/x86/mtrr.h"
+#include "core/nested_guest.h"
 #include "core/paging.h"
 #include "core/partition_build.h"
 #include "core/run.h"
@@ -208,6 +209,8 @@ void partition_vcpu_reset(struct partition_vcpu *vcpu)
     vcpu->mmio = 0;
     vcpu->switches = 0;
     vcpu->snapshot.valid = false;
+    if (vcpu->nested != NULL)
+        nested_guest_reset(vcpu);
     *msrs = (struct partition_msrs){
         .misc_enable = policy_msr_reset_value(policy_msr_find(MSR_IA32_MISC_ENABLE)),
         .mtrr_default = MTRR_DEF_TYPE_ENABLE | MTRR_DEF_TYPE_FIXED_ENABLE | MEMORY_TYPE_WB,
@@ -242,6 +245,8 @@ void partition_vcpu_take_init(struct partition_vcpu *vcpu)
         partition_request(vcpu->partition, PARTITION_REQUEST_RESET);
         return;
     }
+    if (vcpu->nested != NULL && nested_guest_takes_init(vcpu))
+        return;
     vcpu_load(&vcpu->vcpu);
     lapic_reset_by_init(partition_vcpu_lapic(vcpu));
     hypercall_reset(&vcpu->hypercall);
@@ -257,6 +262,8 @@ void partition_vcpu_take_startup(struct partition_vcpu *vcpu, uint8_t vector)
         .code_selector = (uint16_t)(vector << 8),
     };
 
+    if (vcpu->nested != NULL && nested_guest_takes_startup(vcpu, vector))
+        return;
     if (vcpu->wait != VCPU_WAIT_SIPI)
         return;
     vcpu_load(&vcpu->vcpu);

@@ -78,6 +78,7 @@ struct partition_msrs {
 };
 
 struct partition;
+struct nested_guest;
 
 struct partition_vcpu {
     struct vcpu vcpu;
@@ -106,6 +107,8 @@ struct partition_vcpu {
     struct vtlb_context *context;   /* the one that the processor uses */
     uint64_t transient_rip; /* of the instruction that something was granted for, for one access only */
     bool stepping;          /* it runs alone: RFLAGS.TF is Umbra's */
+
+    struct nested_guest *nested; /* its virtual VT-x (core/nested_guest.h); NULL: it has none */
 
     struct hypercall_vcpu hypercall;
     struct partition_msrs msrs;

@@ -6,6 +6,7 @@
 #include "arch/x86/registers.h"
 #include "core/config/layout.h"
 #include "core/console.h"
+#include "core/nested_guest.h"
 #include "core/paging.h"
 #include "core/policy_keys.h"
 #include "core/run.h"
@@ -177,6 +178,9 @@ static int build_apicv(struct partition *partition)
      */
     if (partition->regimes[VCPU_REGIME_SHADOW])
         apicv->delivery = apicv->posted = false;
+    /* What is pending has to be known while the guest hypervisor's guest runs, by another VMCS. */
+    if (partition->config->nested)
+        apicv->delivery = apicv->posted = false;
     for (unsigned regime = 0; regime < VCPU_REGIMES; regime++) {
         int error;
 
@@ -217,6 +221,7 @@ static void build_cpuid(struct partition *partition)
         .invpcid = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_INVPCID),
         .xsaves = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES),
         .compaction = vcpu_state_compacts(),
+        .vmx = partition->config->nested,
         .hypercall_version = HYPERCALL_VERSION,
         .hypercalls = HYPERCALL_ALL,
     };
@@ -266,6 +271,10 @@ static int build_policies(struct partition *partition)
     const char *why;
     int error = paging_choose(partition, &why);
 
+    if (error == 0 && partition->config->nested) {
+        why = nested_guest_obstacle(partition);
+        error = why == NULL ? 0 : -EOPNOTSUPP;
+    }
     if (error != 0)
         return partition_refuse(partition, error, "%s", why);
     build_cpuid(partition);
@@ -432,22 +441,51 @@ static const struct vcpu_interrupt_ops interrupt_ops = {
     .tpr_threshold = interrupt_threshold,
 };
 
-/* The vCPU's share of the quota: below 4 GiB, where the roots of PAE tables have to be. */
+/* Frames for a virtual TLB: below 4 GiB, where the roots of PAE tables have to be. */
+static int allocate_quota(struct partition *partition, uint32_t pages, hpa_t *quota,
+                          struct vtlb_table **tables)
+{
+    *tables = allocate(partition, pages * sizeof(**tables));
+    if (*tables == NULL || frame_allocate(partition_machine()->frames, partition->kept_owner, pages,
+                                          PAGE_SHIFT, HPA(GIB(4)), quota) != 0)
+        return partition_refuse(partition, -ENOMEM, "no memory for a virtual TLB of %u KiB", pages * 4);
+    return 0;
+}
+
 static int build_vtlb(struct partition_vcpu *vcpu)
 {
     struct partition *partition = vcpu->partition;
     struct vtlb_table *tables;
     hpa_t quota;
+    int error;
 
     vcpu->vtlb_pages = paging_quota(partition);
-    tables = allocate(partition, vcpu->vtlb_pages * sizeof(*tables));
-    if (tables == NULL || frame_allocate(partition_machine()->frames, partition->kept_owner, vcpu->vtlb_pages,
-                                         PAGE_SHIFT, HPA(GIB(4)), &quota) != 0)
-        return partition_refuse(partition, -ENOMEM, "no memory for a virtual TLB of %u KiB",
-                                vcpu->vtlb_pages * 4);
-    if (paging_init(vcpu, quota, tables) != 0)
-        return partition_refuse(partition, -ENOMEM, "the virtual TLB's quota is too small");
-    return 0;
+    error = allocate_quota(partition, vcpu->vtlb_pages, &quota, &tables);
+    if (error == 0 && paging_init(vcpu, quota, tables) != 0)
+        error = partition_refuse(partition, -ENOMEM, "the virtual TLB's quota is too small");
+    return error;
+}
+
+static int build_nested(struct partition_vcpu *vcpu)
+{
+    struct partition *partition = vcpu->partition;
+    struct nested_guest *guest = allocate(partition, sizeof(*guest));
+    void *vmcs = allocate(partition, PAGE_SIZE);
+    struct nested_guest_memory memory = {
+        /* Behind all that are vCPUs' own. */
+        .vpid = (uint16_t)(vcpu->vcpu.vpid + CONFIG_PARTITIONS_MAX * PLATFORM_VCPUS_MAX),
+        .pages = nested_guest_quota(partition),
+    };
+    int error;
+
+    if (guest == NULL || vmcs == NULL || build_bitmap(partition, &memory.msr_bitmap) != 0)
+        return partition_refuse(partition, -ENOMEM, "no memory for a virtual VT-x");
+    memory.vmcs = physmap_address(vmcs);
+    error = allocate_quota(partition, memory.pages, &memory.quota, &memory.tables);
+    if (error != 0)
+        return error;
+    error = nested_guest_build(vcpu, guest, &memory);
+    return error == 0 ? 0 : partition_refuse(partition, error, "VMX refuses a virtual VT-x");
 }
 
 static int build_vcpu(struct partition *partition, unsigned number)
@@ -493,7 +531,7 @@ static int build_vcpu(struct partition *partition, unsigned number)
                physmap_address(&partition->platform.lapics[number].mailbox.posted));
     vcpu_unload(&vcpu->vcpu); /* its home will load it */
     vcpu->mail = MAIL_PARKED;
-    return 0;
+    return partition->config->nested ? build_nested(vcpu) : 0;
 }
 
 void partition_unbuild(struct partition *partition)

@@ -2,6 +2,7 @@
 #include "core/report.h"
 
 #include "arch/x86/registers.h"
+#include "core/nested_guest.h"
 #include "lib/muldiv.h"
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -174,6 +175,7 @@ _Static_assert(VTLB_FLUSH_CAUSES == 7 && VTLB_PAGE_SIZES == 3, "a counter has no
 /* Of a vCPU, or of several together. */
 struct statistics {
     uint64_t exits, sampled_exits, sampled_ticks, injected, mmio, first_entry, switches;
+    uint64_t nested_entries, nested_kept; /* of a guest hypervisor's guests */
     uint64_t flushes, tables, tables_peak, quota;
     uint64_t vtlb[ARRAY_SIZE(vtlb_counters)];
     unsigned vtlb_count; /* of these that are shown */
@@ -209,6 +211,11 @@ static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
         s->first_entry = v->first_entry;
     s->switches += v->switches;
     add_vtlb(s, &v->vtlb);
+    if (v->nested != NULL) {
+        s->nested_entries += v->nested->entries;
+        s->nested_kept += v->nested->kept;
+        add_vtlb(s, &v->nested->vtlb);
+    }
     for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
         s->by_reason[i] += v->exits[i];
 }
@@ -216,7 +223,7 @@ static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
 /* The sum over `count` vCPUs of the partition's from `first` on. */
 static void add_vcpus(struct statistics *s, const struct partition *partition, unsigned first, unsigned count)
 {
-    const bool shadow = partition->regimes[VCPU_REGIME_SHADOW];
+    const bool shadow = partition->regimes[VCPU_REGIME_SHADOW] || partition->config->nested;
 
     *s = (struct statistics){.vtlb_count = shadow ? ARRAY_SIZE(vtlb_counters) : VTLB_COUNTERS_EPT};
     for (unsigned i = first; i < first + count; i++)
@@ -234,6 +241,8 @@ static bool plain_statistic(const struct statistics *s, unsigned number, struct 
         {"mmio_emulated", s->mmio},
         {"first_entry_tsc", s->first_entry},
         {"switches", s->switches},
+        {"nested_entries", s->nested_entries},
+        {"nested_exits_kept", s->nested_kept},
         {"vtlb_tables", s->tables},
         {"vtlb_tables_peak", s->tables_peak},
         {"vtlb_tables_quota", s->quota},

@@ -4,6 +4,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/percpu.h"
 #include "core/exits/exits.h"
+#include "core/nested_guest.h"
 #include "core/paging.h"
 #include "drivers/lapic.h"
 #include "lib/panic.h"
@@ -201,16 +202,24 @@ static void start(struct partition_vcpu *v)
     partition_vcpu_apply_tsc(v);
     vcpu_flush_linear(&v->vcpu);
     paging_flush_hardware(v);
+    if (nested_guest_runs(v))
+        nested_guest_resume(v);
     v->deadline_changed = true;
     scheduler_add(this_cpu_pointer(scheduler), &v->schedule, cpus->weight, cpus->cap, cpu_rdtsc());
+}
+
+/* Of whoever runs on it: a guest hypervisor, or its guest. */
+static void take_snapshot(struct partition_vcpu *v)
+{
+    vcpu_load(nested_guest_current(v));
+    vcpu_take_snapshot(nested_guest_current(v), &v->snapshot);
 }
 
 static void park(struct partition_vcpu *v)
 {
     scheduler_remove(this_cpu_pointer(scheduler), &v->schedule, cpu_rdtsc());
-    vcpu_load(&v->vcpu);
-    vcpu_take_snapshot(&v->vcpu, &v->snapshot);
-    vcpu_unload(&v->vcpu);
+    take_snapshot(v);
+    vcpu_unload(nested_guest_current(v));
 }
 
 /* Takes the mail: what it was. A vCPU that is to be parked gets none any more from the same moment on. */
@@ -240,8 +249,7 @@ static void read_mail(struct partition_vcpu *v)
     if (mail & (MAIL_EVENTS | MAIL_DEADLINE))
         scheduler_wake(s, &v->schedule, cpu_rdtsc());
     if (mail & MAIL_SNAPSHOT) {
-        vcpu_load(&v->vcpu);
-        vcpu_take_snapshot(&v->vcpu, &v->snapshot);
+        take_snapshot(v);
         run_attend(0);
     }
     if (mail & MAIL_PARK) {
@@ -280,7 +288,8 @@ static bool may_run(struct partition_vcpu *v, uint64_t now)
     if (v->wait == VCPU_WAIT_NOT)
         return true;
     receive_events(v);
-    if (v->wait == VCPU_WAIT_HALTED && vcpu_events_would_wake(&v->vcpu))
+    if (v->wait == VCPU_WAIT_HALTED &&
+        (nested_guest_runs(v) ? nested_guest_would_wake(v) : vcpu_events_would_wake(&v->vcpu)))
         v->wait = VCPU_WAIT_NOT;
     return v->wait == VCPU_WAIT_NOT;
 }
@@ -309,6 +318,8 @@ static __noinline bool prepare_events(struct partition_vcpu *v)
     receive_events(v);
     if (v->wait != VCPU_WAIT_NOT)
         return false;
+    if (nested_guest_runs(v) && !nested_guest_events(v))
+        return v->wait == VCPU_WAIT_NOT; /* it is for Lv2, and done */
     vcpu_events_decide(&v->vcpu);
     if (unlikely(v->stepping) && v->vcpu.injection != 0)
         paging_end_step(v); /* the event comes first */
@@ -321,7 +332,7 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     uint64_t now = cpu_rdtsc();
     const uint64_t begin = now;
 
-    if (vcpu_load(&v->vcpu))
+    if (vcpu_load(nested_guest_current(v)))
         v->switches++;
     account_enter(v, begin);
     __atomic_store_n(this_cpu_pointer(current), v, __ATOMIC_SEQ_CST);
@@ -342,6 +353,11 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
             break;
 
         uint64_t stop = min_u64(end, v->deadline);
+        if (unlikely(nested_guest_runs(v))) {
+            stop = min_u64(stop, v->nested->timer);
+            now = nested_guest_run(v, stop > now ? stop - now : 0);
+            continue;
+        }
         if (!v->vcpu.has_preemption_timer)
             arm_timer(stop);
 
@@ -369,6 +385,12 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     account_leave(v, now);
 }
 
+/* When a vCPU that waits has to be looked at again. */
+static uint64_t wake_time(const struct partition_vcpu *v)
+{
+    return nested_guest_runs(v) ? min_u64(v->deadline, v->nested->timer) : v->deadline;
+}
+
 /* The vCPU whose turn it is, and until when; or NULL, and until when there will be none. */
 static struct partition_vcpu *pick(uint64_t *until)
 {
@@ -383,7 +405,7 @@ static struct partition_vcpu *pick(uint64_t *until)
             return NULL;
         if (may_run(v, now))
             return v;
-        scheduler_block(s, entity, now, is_leaving(v) ? UINT64_MAX : v->deadline);
+        scheduler_block(s, entity, now, is_leaving(v) ? UINT64_MAX : wake_time(v));
     }
 }
 

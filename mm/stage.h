@@ -30,6 +30,8 @@ enum stage_outcome {
  */
 struct stage_trail {
     uint8_t top, leaf; /* levels of the first and the last entry that were used; 0, 0: no tables */
+    uint8_t reached;   /* STAGE_FAULT: the level of the last table that was read, as far as A is set in all
+                          entries on the way to it; 0: none. `leaf` says nothing then */
     uint8_t known; /* before: the level whose `table`, `host`, `writable` and `rights` are known; 0: none */
     struct {
         uint64_t table;      /* address of the table, in the space that the stage leads to */
@@ -69,9 +71,9 @@ struct stage {
     enum stage_outcome (*walk)(const struct stage *stage, uint64_t address, unsigned access,
                                struct translation *translation, struct stage_fault *fault);
     /*
-     * For a stage that reads tables of the owner's, else NULL. The same, and on STAGE_DONE *trail. If
-     * trail->known is not 0, the steps above are what a walk would find now, with A set: it begins at that
-     * level.
+     * For a stage that reads tables of the owner's, else NULL. The same, and on STAGE_DONE and STAGE_FAULT
+     * *trail. If trail->known is not 0, the steps above are what a walk would find now, with A set: it begins
+     * at that level.
      */
     enum stage_outcome (*walk_trail)(const struct stage *stage, uint64_t address, unsigned access,
                                      struct translation *translation, struct stage_trail *trail,

@@ -127,42 +127,47 @@ void vtlb_reclaim(struct vtlb *vtlb, struct vtlb_context *asking)
  */
 
 /*
- * Goes down as far as the guest's entries are what they were when the context last met them, and notes that
- * for the walker. Returns the table where its knowledge ends.
+ * The table below `table` on the way to `address`, if the guest's entry there is what it was when the context
+ * last met it; else NULL.
+ */
+static struct vtlb_table *known_child(const struct vtlb *vtlb, const struct vtlb_table *table,
+                                      uint64_t address)
+{
+    const unsigned slot = vtlb_slot(table, address);
+    const uint64_t entry = vtlb_table_entries(table)[slot];
+
+    if (entry == 0 || vtlb_maps_page(table, entry))
+        return NULL;
+
+    struct vtlb_table *child = vtlb_table_of(vtlb, table->family.target, entry);
+    if (!child->guest_memory || (table->snapshot != NULL &&
+                                 vtlb_table_entries(table->snapshot)[slot] != vtlb_guest_entry(table, slot)))
+        return NULL;
+    return child;
+}
+
+/*
+ * Goes down as far as that is so, and notes for the walker where it can begin. Returns the table where its
+ * knowledge ends.
  */
 static struct vtlb_table *follow_known(const struct vtlb_context *context, uint64_t address,
                                        struct stage_trail *trail)
 {
-    const struct vtlb *vtlb = context->vtlb;
-    const struct paging_format *target = context->family.target;
-    struct vtlb_table *table = context->root;
+    struct vtlb_table *table = context->root, *child;
 
-    trail->known = 0;
-    for (;;) {
-        const unsigned level = table->level;
-        const unsigned slot = paging_index(target, level, address);
-        const uint64_t entry = vtlb_table_entries(table)[slot];
-
-        if (table->guest_memory) {
-            trail->step[level].table = table->guest_table;
-            trail->step[level].host = (unsigned char *)align_down((uintptr_t)table->guest, PAGE_SIZE);
-            trail->step[level].rights = table->rights;
-            trail->step[level].writable = table->guest_writable;
-            trail->known = (uint8_t)level;
-        }
-        if (entry == 0 || paging_maps_page(target, level, entry))
-            return table;
-
-        struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
-        if (!child->guest_memory)
-            return table;
-        if (table->snapshot != NULL) {
-            trail->step[level].value = vtlb_table_entries(table->snapshot)[slot];
-            if (trail->step[level].value != vtlb_guest_entry(table, slot))
-                return table;
-        }
+    while ((child = known_child(context->vtlb, table, address)) != NULL)
         table = child;
+    trail->known = 0;
+    if (table->guest_memory) {
+        const unsigned level = table->level;
+
+        trail->known = (uint8_t)level;
+        trail->step[level].table = table->guest_table;
+        trail->step[level].host = (unsigned char *)align_down((uintptr_t)table->guest, PAGE_SIZE);
+        trail->step[level].rights = table->rights;
+        trail->step[level].writable = table->guest_writable;
     }
+    return table;
 }
 
 /* Asks the first stage, unless it is the last. *table: the last on the way that is known to be right. */
@@ -172,7 +177,7 @@ static enum stage_outcome ask_first(const struct vtlb_context *context, uint64_t
 {
     const struct stage *first = context->chain.stages[0];
 
-    trail->top = trail->leaf = 0;
+    trail->top = trail->leaf = trail->reached = 0;
     *table = context->root;
     if (context->family.source != NULL) {
         *table = follow_known(context, address, trail);
@@ -203,32 +208,48 @@ static void note_transient(struct vtlb *vtlb, uint64_t address)
     vtlb->transients[vtlb->transient_count++] = page;
 }
 
-enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsigned access,
-                            struct vtlb_result *result)
+/* Asks the chain and fills; on a fault of the guest's forgets and learns what is to be. */
+static enum stage_outcome ask_and_fill(struct vtlb_context *context, uint64_t address, unsigned access,
+                                       struct vtlb_result *result)
 {
-    struct vtlb *vtlb = context->vtlb;
-    struct vtlb_statistics *statistics = &vtlb->statistics;
     struct translation below;
     struct stage_trail trail;
     struct vtlb_table *table;
     enum stage_outcome outcome;
 
+    for (;;) {
+        outcome = ask_first(context, address, access, &result->translation, &trail, &table, &result->fault);
+        if (outcome == STAGE_DONE)
+            outcome = vtlb_carry(context, result->translation.address, access, &below, &result->fault);
+        if (outcome == STAGE_FAULT) {
+            if (context == context->vtlb->current)
+                vtlb_forget_faulted(context->vtlb, table, address);
+            if (trail.reached != 0)
+                vtlb_fill_tables(context, table, address, &trail);
+        }
+        if (outcome != STAGE_DONE || vtlb_fill(context, table, address, &trail, &below, &result->translation))
+            return outcome;
+        /* Pages have run out. Not for ever: once this context has lost its own tables, too, one path fits. */
+        vtlb_reclaim(context->vtlb, context);
+    }
+}
+
+enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsigned access,
+                            struct vtlb_result *result)
+{
+    struct vtlb *vtlb = context->vtlb;
+    struct vtlb_statistics *statistics = &vtlb->statistics;
+
     statistics->misses++;
     context->last_use = ++vtlb->uses;
-    outcome = ask_first(context, address, access, &result->translation, &trail, &table, &result->fault);
-    if (outcome == STAGE_DONE)
-        outcome = vtlb_carry(context, result->translation.address, access, &below, &result->fault);
-    switch (outcome) {
+    switch (ask_and_fill(context, address, access, result)) {
     case STAGE_DONE:
         statistics->filled++;
-        vtlb_fill(context, table, address, &trail, &below, &result->translation);
         if (unlikely(result->translation.transient))
             note_transient(vtlb, address);
         return VTLB_FILLED;
     case STAGE_FAULT:
         statistics->guest_faults++;
-        if (context == vtlb->current)
-            vtlb_forget_faulted(vtlb, address);
         return VTLB_GUEST_FAULT;
     case STAGE_NO_MEMORY:
         statistics->no_memory++;
@@ -268,17 +289,17 @@ static uint64_t drop_range(struct vtlb *vtlb, struct vtlb_table *table, uint64_t
 {
     const struct paging_format *target = table->family.target;
     const unsigned shift = target->level[table->level].shift;
-    const unsigned last_slot = paging_index(target, table->level, last);
+    const unsigned last_slot = vtlb_slot(table, last);
     uint64_t dropped = 0;
 
-    for (unsigned slot = paging_index(target, table->level, first); slot <= last_slot && table->entries > 0;
+    for (unsigned slot = vtlb_slot(table, first); slot <= last_slot && table->entries > 0;
          slot++, first = align_down(first, BIT(shift)) + BIT(shift)) {
         const uint64_t entry = vtlb_table_entries(table)[slot];
         const uint64_t slot_last = min_u64(last, first | (BIT(shift) - 1));
 
         if (entry == 0)
             continue;
-        if (!paging_maps_page(target, table->level, entry)) {
+        if (!vtlb_maps_page(table, entry)) {
             struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
             dropped += drop_range(vtlb, child, first, slot_last);
             if (child->entries > 0)

@@ -54,11 +54,12 @@ struct vtlb_statistics {
     uint64_t again;                  /* the guest's tables would not stand still */
     uint64_t fills[VTLB_PAGE_SIZES]; /* entries written by misses, by size; `filled` less `stale` */
     uint64_t prefetched;             /* entries written beside those */
-    uint64_t prefetched_used;        /* of them used, as far as known: counted when one goes or is compared */
-    uint64_t stale;      /* misses whose entry was there already: the processor's own TLB was behind */
-    uint64_t raised;     /* entries whose rights grew */
-    uint64_t splintered; /* large entries taken apart */
-    uint64_t transient;  /* entries for one access only */
+    uint64_t prefetched_used; /* of them used, as far as known: counted when one goes or is compared for the
+                                 first time */
+    uint64_t stale;           /* misses whose entry was there already: the processor's own TLB was behind */
+    uint64_t raised;          /* entries whose rights grew */
+    uint64_t splintered;      /* large entries taken apart */
+    uint64_t transient;       /* entries for one access only */
     uint64_t flushes[VTLB_FLUSH_CAUSES]; /* by cause */
     uint64_t flushed_entries;  /* dropped by flushes, whatever the cause, that are not comparisons */
     uint64_t compared;         /* entries of tables, of any kind, compared with the guest's */
@@ -99,16 +100,20 @@ struct vtlb_table {
     uint64_t *entries_at;               /* where Umbra reaches the page; never changes */
     struct vtlb_table *snapshot;        /* its page; NULL: it stands for no table of a guest's */
     struct vtlb_family family;
+    const struct paging_level *layout; /* the target's, of `level` */
+    uint64_t page_bits;                /* an entry that is not 0 maps a page if it has one of these */
     const unsigned char *guest; /* the first of the guest's entries that it stands for; NULL: not known yet */
     uint64_t guest_table;       /* the address of the guest's table */
     uint64_t base;              /* the first linear address that it translates */
     uint64_t time;              /* what was invalidated up to then is out of it and of what is below */
-    uint64_t used[8];    /* a bit for every entry that is not 0; dirty: for every one that may not be */
-    uint32_t audited;    /* references that the audit has seen */
-    uint16_t references; /* entries that refer to it; a root: its context */
-    uint16_t entries;    /* that are not 0 */
-    uint16_t locals;     /* of them those that map a page and are not global */
-    uint16_t prefetched; /* of them those marked so */
+    uint64_t used[8];     /* a bit for every entry that is not 0; dirty: for every one that may not be */
+    uint32_t audited;     /* references that the audit has seen */
+    uint16_t references;  /* entries that refer to it; a root: its context */
+    uint16_t entries;     /* that are not 0 */
+    uint16_t locals;      /* of them those that map a page and are not global */
+    uint16_t prefetched;  /* of them those marked so */
+    bool prefetched_anew; /* some of those since it was looked through last */
+    uint8_t words;        /* a bit for every word of `used` that is not 0 */
     uint8_t level;
     uint8_t rights;      /* that the path above leaves (struct stage_trail) */
     bool shared;         /* it is in the hash */
@@ -130,7 +135,6 @@ struct vtlb_context {
     const uint64_t *registers;
     struct vtlb_table *root;
     uint64_t last_use; /* number of the last miss or switch: who used it least recently is reclaimed first */
-    uint64_t locals_invalid;                    /* when all of its tag but globals was invalidated last */
     uint8_t level_for_shift[PAGE_SHIFT_1G + 1]; /* where to fill a page of 1 << n bytes */
 };
 
@@ -143,6 +147,7 @@ struct vtlb_invalidation {
 #define VTLB_CONTEXTS     16
 #define VTLB_LOG          64  /* a power of two */
 #define VTLB_HASH_BUCKETS 256 /* a power of two */
+#define VTLB_TAGS         64  /* a power of two */
 #define VTLB_TRANSIENTS   2
 
 struct vtlb {
@@ -161,10 +166,12 @@ struct vtlb {
     uint64_t uses;                              /* misses and switches */
     uint64_t generation;                        /* see vtlb_generation */
     /* Invalidations have times: they are numbered. */
-    uint64_t time;        /* of the last one */
-    uint64_t all_invalid; /* of the last one of everything */
-    uint64_t log_lost;    /* of the last one that the log has no longer */
-    uint64_t faulted;     /* of the last guest fault since the current context is; 0: none */
+    uint64_t time;                   /* of the last one */
+    uint64_t all_invalid;            /* of the last one of everything, */
+    uint64_t locals_invalid;         /* of everything but globals, */
+    uint64_t tag_invalid[VTLB_TAGS]; /* and of a tag but globals; tags that share a place go together */
+    uint64_t log_lost;               /* of the last one that the log has no longer */
+    uint64_t faulted;                /* of the last guest fault since the current context is; 0: none */
     struct vtlb_invalidation log[VTLB_LOG];
     uint32_t log_next;                    /* counts on */
     uint64_t transients[VTLB_TRANSIENTS]; /* addresses in the current context */
@@ -247,23 +254,26 @@ struct vtlb_space {
     uint16_t tag;              /* its PCID */
 };
 
-/*
- * The guest has made `space` (copied, what it points to borrowed) the current one: returns its context,
- * cached or new, which stays in use until the next call. `flush`: the guest flushed the space's tag, but
- * globals, by this (MOV to CR3 without bit 63). What was invalidated while the context was not in use takes
- * effect. Exit path: bounded by the quota.
- */
-struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, bool flush);
-
+/* What a guest invalidates. */
 enum vtlb_scope {
+    VTLB_SCOPE_NONE,
     VTLB_SCOPE_TAG,         /* all of one tag but globals */
     VTLB_SCOPE_NOT_GLOBALS, /* all of every tag but globals */
     VTLB_SCOPE_ALL,
 };
 
 /*
+ * The guest has made `space` (copied, what it points to borrowed) the current one: returns its context,
+ * cached or new, which stays in use until the next call. `flushed`: what the guest has invalidated by this
+ * (of the space's tag, if by tag: MOV to CR3 without bit 63). It goes from the context that is left as well,
+ * whose tag a processor could no longer fill for by then. What was invalidated while the context was not in
+ * use takes effect. Exit path: bounded by the quota.
+ */
+struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, enum vtlb_scope flushed);
+
+/*
  * The guest has invalidated `scope` (of `tag`, if by tag): nothing that a walk would not give now is seen
- * hereafter. Exit path.
+ * hereafter. What it invalidates by choosing another space is vtlb_switch's. Exit path.
  */
 void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag);
 

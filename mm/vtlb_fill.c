@@ -87,8 +87,8 @@ static void combine(struct translation *above, const struct translation *below)
  * The entry of a page of `level` that says `translation`; 0 if the target cannot express its rights. D only
  * where it may be written: a page that has D and not W is a shadow stack to some processors.
  */
-static uint64_t page_entry(const struct paging_format *target, unsigned level,
-                           const struct translation *translation)
+static inline uint64_t page_entry(const struct paging_format *target, unsigned level,
+                                  const struct translation *translation)
 {
     const uint64_t rights = target->rights[translation->rights & PAGING_RIGHTS];
     const uint64_t dirty = (translation->rights & PAGING_WRITE) != 0 ? 0 : target->dirty;
@@ -149,7 +149,7 @@ static struct vtlb_table *find_child(struct vtlb_context *context, const struct 
     const struct vtlb_identity identity = {
         .family = &context->family,
         .guest_table = trail->step[level].table,
-        .base = address & (BIT(target->address_bits) - BIT(target->level[table->level].shift)),
+        .base = address & (BIT(target->address_bits) - BIT(table->layout->shift)),
         .level = (uint8_t)level,
         .rights = trail->step[level].rights,
     };
@@ -170,17 +170,16 @@ static struct vtlb_table *step_down(struct vtlb_context *context, struct vtlb_ta
                                     const struct stage_trail *trail)
 {
     struct vtlb *vtlb = context->vtlb;
-    const struct paging_format *target = context->family.target;
-    const unsigned slot = paging_index(target, table->level, address);
+    const unsigned slot = vtlb_slot(table, address);
     const uint64_t entry = vtlb_table_entries(table)[slot];
     struct vtlb_table *child = NULL;
 
     if (entry != 0) {
-        if (paging_maps_page(target, table->level, entry)) {
+        if (vtlb_maps_page(table, entry)) {
             /* A large page that smaller ones replace: what they do not say yet will be asked for again. */
             vtlb->statistics.splintered++;
         } else {
-            child = vtlb_table_of(vtlb, target, entry);
+            child = vtlb_table_of(vtlb, context->family.target, entry);
             if (!child_fits(table, slot, child, trail))
                 child = NULL;
         }
@@ -209,6 +208,13 @@ static struct vtlb_table *descend(struct vtlb_context *context, struct vtlb_tabl
     return table;
 }
 
+void vtlb_fill_tables(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
+                      struct stage_trail *trail)
+{
+    trail->leaf = trail->reached;
+    descend(context, table, address, trail->reached, trail); /* short of pages, it can wait for the fill */
+}
+
 /* ---- Pages ----------------------------------------------------------------------------------------------
  */
 
@@ -219,7 +225,7 @@ static void write_page(struct vtlb *vtlb, struct vtlb_table *table, unsigned slo
     const uint64_t ours = target->accessed | target->dirty; /* an own bookkeeping, no promise to the guest */
     const uint64_t old = vtlb_table_entries(table)[slot];
 
-    if (old != 0 && !paging_maps_page(target, table->level, old)) {
+    if (old != 0 && !vtlb_maps_page(table, old)) {
         vtlb_entry_drop(vtlb, table, slot);
     } else if (old != 0) {
         const uint64_t before = (old & ~(table->prefetched > 0 ? VTLB_PREFETCHED : 0)) | ours;
@@ -260,6 +266,21 @@ static uint64_t peek_entry(const struct vtlb_context *context, uint64_t address,
     return entry == 0 ? 0 : (entry & ~target->accessed) | VTLB_PREFETCHED;
 }
 
+/* Which of the guest's NEIGHBOURS entries of `size` bytes at `line` have all bits `wanted`. */
+static __always_inline unsigned neighbours_in_use(const unsigned char *line, unsigned size, uint64_t wanted)
+{
+    unsigned found = 0;
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < NEIGHBOURS; i++) {
+        const uint64_t value =
+            size == 4 ? __atomic_load_n((const uint32_t *)(const void *)line + i, __ATOMIC_RELAXED)
+                      : __atomic_load_n((const uint64_t *)(const void *)line + i, __ATOMIC_RELAXED);
+        found |= (unsigned)((value & wanted) == wanted) << i;
+    }
+    return found;
+}
+
 /*
  * Fills the free entries around the one for `address` in `table`, of level 1, as far as the guest's entries
  * allow. They have A = 0: the processor tells whether it used them.
@@ -268,13 +289,17 @@ static void prefetch(const struct vtlb_context *context, struct vtlb_table *tabl
                      const struct stage_trail *trail)
 {
     struct vtlb *vtlb = context->vtlb;
-    const struct paging_format *source = table->family.source, *target = table->family.target;
+    const struct paging_format *source = table->family.source;
     const uint64_t wanted = source->present | source->accessed;
-    const unsigned first = paging_index(target, 1, address) & ~(NEIGHBOURS - 1U);
+    const unsigned first = vtlb_slot(table, address) & ~(NEIGHBOURS - 1U);
     uint64_t *snapshot = vtlb_table_entries(table->snapshot);
     unsigned free = ~(unsigned)(table->used[first / 64] >> (first % 64)) & (BIT(NEIGHBOURS) - 1);
     uint64_t last = 0, last_entry = 0, same = 0; /* the one before, and where it does for others */
 
+    if (source->entry_size == 4)
+        free &= neighbours_in_use(table->guest + first * 4, 4, wanted);
+    else
+        free &= neighbours_in_use(table->guest + first * 8, 8, wanted);
     address = align_down(address, NEIGHBOURS * PAGE_SIZE);
     for (; free != 0; free &= free - 1) {
         const unsigned i = (unsigned)__builtin_ctz(free), slot = first + i;
@@ -298,14 +323,14 @@ static void prefetch(const struct vtlb_context *context, struct vtlb_table *tabl
         vtlb_page_write(vtlb, table, slot, entry);
         snapshot[slot] = value;
         table->prefetched++;
+        table->prefetched_anew = true;
         vtlb->statistics.prefetched++;
     }
 }
 
-void vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
+bool vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
                const struct stage_trail *trail, const struct translation *below, struct translation *above)
 {
-    struct vtlb *vtlb = context->vtlb;
     const struct paging_format *target = context->family.target;
 
     combine(above, below);
@@ -315,18 +340,19 @@ void vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t 
     const uint64_t entry = page_entry(target, level, above);
 
     if (unlikely(entry == 0))
-        return;
-    /* It ends: at the latest when this context has lost its own tables, there are pages for one path. */
-    while (unlikely((table = descend(context, table, address, level, trail)) == NULL)) {
-        vtlb_reclaim(vtlb, context);
-        table = context->root;
+        return true;
+    if (table->level > level) {
+        table = descend(context, table, address, level, trail);
+        if (unlikely(table == NULL))
+            return false;
     }
 
-    const unsigned slot = paging_index(target, level, address);
-    write_page(vtlb, table, slot, entry);
+    const unsigned slot = vtlb_slot(table, address);
+    write_page(context->vtlb, table, slot, entry);
     if (table->snapshot == NULL)
-        return;
+        return true;
     vtlb_table_entries(table->snapshot)[slot] = trail->step[level].value;
     if (level == 1 && table->guest_memory && target->page_preset != 0 && !above->transient)
         prefetch(context, table, address, trail);
+    return true;
 }

@@ -28,6 +28,9 @@ struct pass {
  */
 #define COMPARED_MAX 16384
 
+/* Entries of 8 bytes that are compared together; a divisor of 64. */
+#define LINE         8
+
 /* Drops what is not global, or all. */
 static void drop_pages(struct pass *pass, struct vtlb_table *table)
 {
@@ -39,7 +42,7 @@ static void drop_pages(struct pass *pass, struct vtlb_table *table)
     {
         const uint64_t entry = entries[slot];
 
-        if (!paging_maps_page(target, table->level, entry)) {
+        if (!vtlb_maps_page(table, entry)) {
             struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
             drop_pages(pass, child);
             if (child->entries > 0)
@@ -55,20 +58,50 @@ static void look_through(struct pass *pass, struct vtlb_table *table);
 
 /* The same for the table, if it is one, that entry `slot` of `table` refers to. One that is empty then goes.
  */
-static void look_below(struct pass *pass, struct vtlb_table *table, unsigned slot)
+static inline void look_below(struct pass *pass, struct vtlb_table *table, unsigned slot)
 {
-    const struct paging_format *target = table->family.target;
     const uint64_t entry = vtlb_table_entries(table)[slot];
 
-    if (paging_maps_page(target, table->level, entry))
+    if (vtlb_maps_page(table, entry))
         return;
 
-    struct vtlb_table *child = vtlb_table_of(pass->vtlb, target, entry);
+    struct vtlb_table *child = vtlb_table_of(pass->vtlb, table->family.target, entry);
     const bool enough = pass->compared >= COMPARED_MAX;
-    if (!enough)
+    if (child->time < pass->since && !enough)
         look_through(pass, child);
     if (enough || child->entries == 0)
         pass->dropped += vtlb_entry_drop(pass->vtlb, table, slot);
+}
+
+/* True if the guest's eight entries from `slot` on, of 8 bytes each, are bit for bit what they were. */
+static bool line_is_same(const struct vtlb_table *table, unsigned slot)
+{
+    const uint64_t *before = vtlb_table_entries(table->snapshot) + slot;
+    const uint64_t *now = (const uint64_t *)(const void *)table->guest + slot;
+    uint64_t differences = 0;
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < LINE; i++)
+        differences |= before[i] ^ __atomic_load_n(&now[i], __ATOMIC_RELAXED);
+    return differences == 0;
+}
+
+/*
+ * Of `used`, the entries in use of a table of pages from slot `first` on, those that are not seen at once to
+ * be the same: lines that are wholly in use, as prefetching leaves them, are compared in one.
+ */
+static uint64_t may_differ(const struct vtlb_table *table, unsigned first, uint64_t used)
+{
+    uint64_t whole = used & used >> 4;
+
+    whole &= whole >> 2;
+    whole &= whole >> 1;
+    for (whole &= UINT64_MAX / (BIT(LINE) - 1); whole != 0; whole &= whole - 1) {
+        const unsigned line = (unsigned)__builtin_ctzll(whole);
+        if (line_is_same(table, first + line))
+            used &= ~((BIT(LINE) - 1) << line);
+    }
+    return used;
 }
 
 /* Compares the entries of `table` with the guest's; those that no longer say the same go, with what is below.
@@ -77,33 +110,39 @@ static void compare(struct pass *pass, struct vtlb_table *table)
 {
     const struct paging_format *source = table->family.source;
     const uint64_t *snapshot = vtlb_table_entries(table->snapshot);
+    const bool pages = table->level == 1;
 
     pass->compared += table->entries;
-    pass->vtlb->statistics.compared += table->entries;
-    for (unsigned word = 0; word < ARRAY_SIZE(table->used); word++) {
-        for (uint64_t rest = table->used[word]; rest != 0; rest &= rest - 1) {
-            const unsigned slot = word * 64 + (unsigned)__builtin_ctzll(rest);
+    for (unsigned words = table->words; words != 0; words &= words - 1) {
+        const unsigned first = (unsigned)__builtin_ctz(words) * 64;
+        uint64_t rest = table->used[first / 64];
 
-            if (unlikely(!vtlb_unchanged(source, snapshot[slot], vtlb_guest_entry(table, slot))))
+        if (pages && source->entry_size == sizeof(uint64_t))
+            rest = may_differ(table, first, rest);
+        for (; rest != 0; rest &= rest - 1) {
+            const unsigned slot = first + (unsigned)__builtin_ctzll(rest);
+            const uint64_t before = snapshot[slot], now = vtlb_guest_entry(table, slot);
+
+            if (!vtlb_unchanged(source, before, now))
                 pass->dropped += vtlb_entry_drop(pass->vtlb, table, slot);
-            else if (table->level > 1)
+            else if (!pages)
                 look_below(pass, table, slot);
         }
     }
 }
 
 /*
- * Takes out of `table` and what is below it whatever a walk would not give now; what is global need not be
- * looked at unless asked for. What is below a large page of the guest's hangs on the entry above. The depth
- * is that of the tables.
+ * Takes out of `table`, which is due, and of what is below it whatever a walk would not give now; what is
+ * global need not be looked at unless asked for. What is below a large page of the guest's hangs on the entry
+ * above. The depth is that of the tables.
  */
 static void look_through(struct pass *pass, struct vtlb_table *table)
 {
-    if (table->time >= pass->since)
-        return;
     table->time = pass->vtlb->time;
-    if (table->prefetched > 0)
+    if (table->prefetched_anew) {
+        table->prefetched_anew = false;
         vtlb_table_settle(pass->vtlb, table);
+    }
     if (table->snapshot != NULL) {
         if (table->level > 1 || table->locals > 0 || pass->all)
             compare(pass, table);
@@ -126,12 +165,12 @@ static uint64_t drop_page(struct vtlb *vtlb, struct vtlb_table *table, uint64_t 
     const struct paging_format *target = table->family.target, *source = table->family.source;
 
     while (table->level >= lowest) {
-        const unsigned slot = paging_index(target, table->level, address);
+        const unsigned slot = vtlb_slot(table, address);
         const uint64_t entry = vtlb_table_entries(table)[slot];
 
         if (entry == 0)
             return 0;
-        if (paging_maps_page(target, table->level, entry))
+        if (vtlb_maps_page(table, entry))
             return globals && (entry & target->global) == 0 ? 0 : vtlb_entry_drop(vtlb, table, slot);
 
         struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
@@ -147,14 +186,19 @@ static uint64_t drop_page(struct vtlb *vtlb, struct vtlb_table *table, uint64_t 
     return 0;
 }
 
+/* Whether a large page of the guest's has two entries of the target's: those of a 32-bit guest. */
+static bool has_twins(const struct vtlb_family *family)
+{
+    return family->source != NULL && family->source->level[2].shift > family->target->level[2].shift;
+}
+
 /* Drops what `table`, and all below it, holds for `address`; with `globals` only what is global. */
 static void drop_address(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address, bool globals)
 {
     const struct vtlb_family *family = &table->family;
     uint64_t dropped = drop_page(vtlb, table, address, globals, 1);
 
-    /* A 32-bit guest's large page has two entries of the target's. */
-    if (family->source != NULL && family->source->level[2].shift > family->target->level[2].shift)
+    if (has_twins(family))
         dropped += drop_page(vtlb, table, address ^ BIT(family->target->level[2].shift), globals, 2);
     vtlb->statistics.flushed_entries += dropped;
 }
@@ -172,15 +216,10 @@ static bool covers(const struct vtlb_context *context, const struct vtlb_table *
 /* ---- Keeping up -----------------------------------------------------------------------------------------
  */
 
-/* When what `tag` has but globals was invalidated last, in any context. */
-static uint64_t tag_invalid(const struct vtlb *vtlb, uint16_t tag)
+/* Where the time is kept when what `tag` has but globals was invalidated last. */
+static uint64_t *tag_place(struct vtlb *vtlb, uint16_t tag)
 {
-    uint64_t time = vtlb->faulted;
-
-    for (const struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
-        if (c->vtlb != NULL && c->family.tag == tag)
-            time = max_u64(time, c->locals_invalid);
-    return time;
+    return &vtlb->tag_invalid[(tag ^ tag / VTLB_TAGS) % VTLB_TAGS];
 }
 
 void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
@@ -188,9 +227,12 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
     struct vtlb *vtlb = context->vtlb;
     const uint64_t time = table->time;
     const uint64_t all = max_u64(vtlb->all_invalid, vtlb->log_lost);
-    const uint64_t locals =
-        table == context->root ? context->locals_invalid : tag_invalid(vtlb, context->family.tag);
-    struct pass pass = {.vtlb = vtlb, .since = max_u64(all, locals), .all = time < all};
+    const uint64_t locals = max_u64(vtlb->locals_invalid, *tag_place(vtlb, context->family.tag));
+    struct pass pass = {
+        .vtlb = vtlb,
+        .since = max_u64(max_u64(all, locals), vtlb->faulted),
+        .all = time < all,
+    };
     const bool looks = time < pass.since;
 
     /* What single addresses are due as well is found by the same look, in tables that have missed the last of
@@ -199,6 +241,7 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
         pass.since = max_u64(pass.since, vtlb->log[(vtlb->log_next - 1) % VTLB_LOG].time);
     if (looks && vtlb->mode == VTLB_CACHED) {
         look_through(&pass, table);
+        vtlb->statistics.compared += pass.compared;
         vtlb->statistics.changed += pass.dropped;
     } else if (looks) {
         drop_pages(&pass, table);
@@ -214,29 +257,27 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
     table->time = vtlb->time;
 }
 
-/* The context in use has seen to everything up to now. */
-static void catch_up_current(struct vtlb *vtlb)
+/* `scope` (of `tag`, if by tag) is invalid from now on. */
+static void note_invalid(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
 {
-    if (vtlb->current != NULL)
-        vtlb_catch_up(vtlb->current, vtlb->current->root);
-}
+    const uint64_t now = ++vtlb->time;
 
-static void locals_invalid(struct vtlb *vtlb, uint16_t tag, bool every_tag)
-{
-    vtlb->time++;
-    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
-        if (c->vtlb != NULL && (every_tag || c->family.tag == tag))
-            c->locals_invalid = vtlb->time;
+    if (scope == VTLB_SCOPE_ALL)
+        vtlb->all_invalid = now;
+    else if (scope == VTLB_SCOPE_NOT_GLOBALS)
+        vtlb->locals_invalid = now;
+    else
+        *tag_place(vtlb, tag) = now;
 }
 
 void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
 {
-    if (scope == VTLB_SCOPE_ALL)
-        vtlb->all_invalid = ++vtlb->time;
-    else
-        locals_invalid(vtlb, tag, scope == VTLB_SCOPE_NOT_GLOBALS);
+    if (scope == VTLB_SCOPE_NONE)
+        return;
+    note_invalid(vtlb, scope, tag);
     vtlb->statistics.flushes[scope == VTLB_SCOPE_ALL ? VTLB_FLUSH_ALL : VTLB_FLUSH_TAG]++;
-    catch_up_current(vtlb);
+    if (vtlb->current != NULL)
+        vtlb_catch_up(vtlb->current, vtlb->current->root);
 }
 
 void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address)
@@ -246,13 +287,18 @@ void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address)
     vtlb->log_lost = next->time;
     *next = (struct vtlb_invalidation){.time = ++vtlb->time, .address = address, .tag = tag};
     vtlb->statistics.flushes[VTLB_FLUSH_ADDRESS]++;
-    catch_up_current(vtlb);
+    if (vtlb->current == NULL)
+        return;
+    /* Its root was of the moment before: there is no more to catch up with. */
+    drop_address(vtlb, vtlb->current->root, address, tag != vtlb->current->family.tag);
+    vtlb->current->root->time = vtlb->time;
 }
 
-void vtlb_forget_faulted(struct vtlb *vtlb, uint64_t address)
+void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address)
 {
     vtlb->faulted = ++vtlb->time;
-    drop_address(vtlb, vtlb->current->root, address, false);
+    /* The twin of what a large page was may be left over beside `table`. */
+    drop_address(vtlb, has_twins(&table->family) ? vtlb->current->root : table, address, false);
     vtlb->current->root->time = vtlb->time;
 }
 
@@ -265,9 +311,8 @@ static void distrust_others(struct vtlb *vtlb)
 {
     if (vtlb->current == NULL || vtlb->faulted == 0)
         return;
-    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
-        if (c->vtlb != NULL && c != vtlb->current && c->family.tag == vtlb->current->family.tag)
-            c->locals_invalid = max_u64(c->locals_invalid, vtlb->faulted);
+    uint64_t *place = tag_place(vtlb, vtlb->current->family.tag);
+    *place = max_u64(*place, vtlb->faulted);
     vtlb->faulted = 0;
 }
 
@@ -292,7 +337,7 @@ void vtlb_slot_close(struct vtlb_context *context, enum vtlb_flush_cause cause)
 static struct vtlb_context *find(struct vtlb *vtlb, const struct vtlb_space *space)
 {
     for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
-        if (c->vtlb != NULL && c->guest_root == space->root && c->family.tag == space->tag &&
+        if (c->guest_root == space->root && c->vtlb != NULL && c->family.tag == space->tag &&
             c->family.role == space->role && c->family.source == space->source &&
             c->family.target == space->target && c->family.chain == space->chain)
             return c;
@@ -339,15 +384,15 @@ static struct vtlb_context *make(struct vtlb *vtlb, const struct vtlb_space *spa
     return context;
 }
 
-struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, bool flush)
+struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, enum vtlb_scope flushed)
 {
     struct vtlb_context *context;
 
     if (vtlb_has_transient(vtlb))
         vtlb_end_transient(vtlb);
-    if (flush) {
-        locals_invalid(vtlb, space->tag, false);
-        vtlb->statistics.flushes[VTLB_FLUSH_ROOT]++;
+    if (flushed != VTLB_SCOPE_NONE) {
+        note_invalid(vtlb, flushed, space->tag);
+        vtlb->statistics.flushes[flushed == VTLB_SCOPE_TAG ? VTLB_FLUSH_ROOT : VTLB_FLUSH_ALL]++;
     }
     context = find(vtlb, space);
     if (context != vtlb->current)

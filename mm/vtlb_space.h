@@ -32,8 +32,9 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
 /*
  * The guest's access to `address` by the context in use is a page fault of its own: the processor forgets
  * what it had for the address (SDM vol. 3, "Operations that Invalidate TLBs and Paging-Structure Caches").
+ * `table` is on the way there, and all above it is as the guest has it.
  */
-void vtlb_forget_faulted(struct vtlb *vtlb, uint64_t address);
+void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address);
 
 /*
  * Follows the chain after the stage that led to `gpa`, and asks for the memory type: *below holds on the
@@ -43,8 +44,17 @@ enum stage_outcome vtlb_carry(const struct vtlb_context *context, uint64_t gpa, 
                               struct translation *below, struct stage_fault *fault);
 
 /*
- * Makes the target say for `address` what *above, which `trail` led to, and *below say together; *above
- * becomes that. Then looks at the guest's neighbouring entries. `table`, on the way, is right.
+ * The guest's tables were read on the way to `address` as far as `trail` says, and led to a page fault:
+ * makes tables that stand for them, so that the next walk, which often is the one that fills, need not find
+ * them again. `table` as below.
  */
-void vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
+void vtlb_fill_tables(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
+                      struct stage_trail *trail);
+
+/*
+ * Makes the target say for `address` what *above, which `trail` led to, and *below say together; *above
+ * becomes that. Then looks at the guest's neighbouring entries. `table`, on the way, is right, and `trail`
+ * has the steps from there on. False: pages have run out, and the same is to be asked for once more.
+ */
+bool vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
                const struct stage_trail *trail, const struct translation *below, struct translation *above);

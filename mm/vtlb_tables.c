@@ -64,6 +64,7 @@ uint32_t vtlb_clean(struct vtlb *vtlb, uint32_t budget)
         list_remove(&vtlb->dirty, table);
         for_each_used(slot, table) entries[slot] = 0;
         memset(table->used, 0, sizeof(table->used));
+        table->words = 0;
         list_push(&vtlb->clean, table);
         cleaned++;
     }
@@ -117,6 +118,7 @@ static void give_table_back(struct vtlb *vtlb, struct vtlb_table *table)
 static void give_snapshot_back(struct vtlb *vtlb, struct vtlb_table *page)
 {
     memset(page->used, 0xff, sizeof(page->used));
+    page->words = 0xff;
     list_append(&vtlb->dirty, page);
     vtlb->statistics.tables_used--;
 }
@@ -137,6 +139,8 @@ struct vtlb_table *vtlb_table_take(struct vtlb *vtlb, const struct vtlb_family *
     table->next = NULL;
     table->snapshot = snapshot;
     table->family = *family;
+    table->layout = &family->target->level[level];
+    table->page_bits = level == 1 ? UINT64_MAX : table->layout->maps_page ? family->target->large : 0;
     table->guest = NULL;
     table->guest_memory = false;
     table->time = vtlb->time;
@@ -144,6 +148,7 @@ struct vtlb_table *vtlb_table_take(struct vtlb *vtlb, const struct vtlb_family *
     table->entries = 0;
     table->locals = 0;
     table->prefetched = 0;
+    table->prefetched_anew = false;
     table->level = (uint8_t)level;
     table->shared = false;
     return table;
@@ -207,6 +212,7 @@ static void forget(struct vtlb *vtlb, struct vtlb_table *table)
 static void mark_used(struct vtlb_table *table, unsigned slot)
 {
     table->used[slot / 64] |= BIT(slot % 64);
+    table->words |= (uint8_t)BIT(slot / 64);
     table->entries++;
 }
 
@@ -264,11 +270,9 @@ void vtlb_table_settle(struct vtlb *vtlb, struct vtlb_table *table)
 /* What becomes of what `entry`, which was in `table`, stood for. Returns how many pages' entries went. */
 static uint64_t release_entry(struct vtlb *vtlb, const struct vtlb_table *table, uint64_t entry)
 {
-    const struct paging_format *target = table->family.target;
-
-    if (paging_maps_page(target, table->level, entry))
+    if (vtlb_maps_page(table, entry))
         return 1;
-    return vtlb_table_release(vtlb, vtlb_table_of(vtlb, target, entry));
+    return vtlb_table_release(vtlb, vtlb_table_of(vtlb, table->family.target, entry));
 }
 
 uint64_t vtlb_table_release(struct vtlb *vtlb, struct vtlb_table *table)
@@ -303,9 +307,10 @@ uint64_t vtlb_entry_drop(struct vtlb *vtlb, struct vtlb_table *table, unsigned s
         return 0;
     vtlb->generation++;
     vtlb_entry_write(place, 0);
-    table->used[slot / 64] &= ~BIT(slot % 64);
+    if ((table->used[slot / 64] &= ~BIT(slot % 64)) == 0)
+        table->words &= (uint8_t)~BIT(slot / 64);
     table->entries--;
-    if (paging_maps_page(table->family.target, table->level, entry))
+    if (vtlb_maps_page(table, entry))
         uncount(vtlb, table, entry);
     return release_entry(vtlb, table, entry);
 }

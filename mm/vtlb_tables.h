@@ -23,6 +23,18 @@ static inline uint64_t *vtlb_table_entries(const struct vtlb_table *table)
     return table->entries_at;
 }
 
+/* Which entry of `table` translates `address`. */
+static inline unsigned vtlb_slot(const struct vtlb_table *table, uint64_t address)
+{
+    return (unsigned)(address >> table->layout->shift) & table->layout->index_mask;
+}
+
+/* True if `entry`, one of `table` that is not 0, maps a page; false if it refers to a table. */
+static inline bool vtlb_maps_page(const struct vtlb_table *table, uint64_t entry)
+{
+    return (entry & table->page_bits) != 0;
+}
+
 /* The table that `entry`, one of a table for `target` that refers to a table, refers to. */
 static inline struct vtlb_table *vtlb_table_of(const struct vtlb *vtlb, const struct paging_format *target,
                                                uint64_t entry)
@@ -78,7 +90,8 @@ static inline uint64_t vtlb_guest_entry(const struct vtlb_table *table, unsigned
  */
 static inline bool vtlb_unchanged(const struct paging_format *source, uint64_t before, uint64_t now)
 {
-    return ((before & ~now) | ((before ^ now) & ~(source->accessed | source->dirty))) == 0;
+    return likely(before == now) ||
+           ((before & ~now) | ((before ^ now) & ~(source->accessed | source->dirty))) == 0;
 }
 
 /* Makes all pages of the quota clean, and clears them. */

@@ -15,14 +15,52 @@
 /* One walk: the entries that it went through, and what they say together. */
 struct path {
     struct stage_trail *trail;
-    unsigned top; /* first level with an entry that has A */
-    bool user, write, execute;
+    unsigned top;    /* first level with an entry that has A */
+    uint64_t grants; /* bits GRANTS, 1 where all of them leave the right; and A, if it is set in all */
 };
+
+/* The bits of an entry that are rights, of which NX takes one away, and A. */
+#define GRANTS (PTE_USER | PTE_WRITE | PTE_NO_EXECUTE | PTE_ACCESSED)
 
 /* The entry that maps the page. */
 static uint64_t leaf_of(const struct path *path)
 {
     return path->trail->step[path->trail->leaf].value;
+}
+
+static bool path_is_user(const struct path *path)
+{
+    return (path->grants & PTE_USER) != 0;
+}
+
+static bool path_is_writable(const struct path *path)
+{
+    return (path->grants & PTE_WRITE) != 0;
+}
+
+static bool path_is_executable(const struct path *path)
+{
+    return (path->grants & PTE_NO_EXECUTE) != 0;
+}
+
+/* `grants` as rights, and back, for a path with A. Reading is always granted. */
+static uint8_t rights_of(uint64_t grants)
+{
+    return (uint8_t)((grants & PTE_WRITE) / PTE_WRITE * PAGING_WRITE |
+                     (grants & PTE_USER) / PTE_USER * PAGING_USER |
+                     (grants & PTE_NO_EXECUTE) / PTE_NO_EXECUTE * PAGING_EXECUTE);
+}
+
+static uint64_t grants_of(uint8_t rights)
+{
+    return PTE_ACCESSED | (rights & PAGING_WRITE ? PTE_WRITE : 0) | (rights & PAGING_USER ? PTE_USER : 0) |
+           (rights & PAGING_EXECUTE ? PTE_NO_EXECUTE : 0);
+}
+
+/* What an entry leaves of them; a set NX is reserved, and so refused before, unless EFER.NXE is 1. */
+static uint64_t entry_grants(uint64_t value)
+{
+    return (value ^ PTE_NO_EXECUTE) & GRANTS;
 }
 
 /* ---- What the registers say ---- */
@@ -100,19 +138,19 @@ static uint8_t page_key(const struct walk_x86 *walk, uint64_t leaf)
 /* What PKRU denies of the page that the path leads to: KEY_*; nothing if it is a supervisor's. */
 static unsigned denied_by_key(const struct walk_x86 *walk, const struct path *path)
 {
-    if (!keys_count(walk) || !path->user)
+    if (!keys_count(walk) || !path_is_user(path))
         return 0;
     return walk->registers.pkru >> (2 * page_key(walk, leaf_of(path))) &
            (KEY_ACCESS_DISABLE | KEY_WRITE_DISABLE);
 }
 
-static bool key_forbids(const struct walk_x86 *walk, const struct path *path, unsigned access)
+/* Whether a key that has `denied` forbids the access. */
+static bool key_forbids(const struct walk_x86 *walk, unsigned denied, unsigned access)
 {
-    const unsigned denied = is_fetch(access) ? 0 : denied_by_key(walk, path);
-
+    if (likely(denied == 0) || is_fetch(access))
+        return false;
     return (denied & KEY_ACCESS_DISABLE) != 0 ||
-           ((denied & KEY_WRITE_DISABLE) != 0 && (access & PAGING_WRITE) != 0 &&
-            (is_user_access(access) || write_protect(walk)));
+           ((access & PAGING_WRITE) != 0 && (is_user_access(access) || write_protect(walk)));
 }
 
 /* ---- The access (SDM vol. 3, "Determination of Access Rights") ---- */
@@ -120,20 +158,20 @@ static bool key_forbids(const struct walk_x86 *walk, const struct path *path, un
 static bool supervisor_may(const struct walk_x86 *walk, const struct path *path, unsigned access)
 {
     if (is_fetch(access))
-        return path->execute && !(path->user && cr4_has(walk, X86_CR4_SMEP));
-    if (path->user && cr4_has(walk, X86_CR4_SMAP) &&
+        return path_is_executable(path) && !(path_is_user(path) && cr4_has(walk, X86_CR4_SMEP));
+    if (path_is_user(path) && cr4_has(walk, X86_CR4_SMAP) &&
         (access & (STAGE_ACCESS_AC | STAGE_ACCESS_IMPLICIT)) != STAGE_ACCESS_AC)
         return false;
-    return (access & PAGING_WRITE) == 0 || path->write || !write_protect(walk);
+    return (access & PAGING_WRITE) == 0 || path_is_writable(path) || !write_protect(walk);
 }
 
 static bool user_may(const struct path *path, unsigned access)
 {
-    if (!path->user)
+    if (!path_is_user(path))
         return false;
     if (is_fetch(access))
-        return path->execute;
-    return (access & PAGING_WRITE) == 0 || path->write;
+        return path_is_executable(path);
+    return (access & PAGING_WRITE) == 0 || path_is_writable(path);
 }
 
 /* ---- The walk ---- */
@@ -176,19 +214,6 @@ static unsigned entry_offset(const struct walk_x86 *walk, unsigned level, uint64
     return paging_index(walk->format, level, address) * walk->format->entry_size;
 }
 
-static uint8_t path_rights(const struct path *path)
-{
-    return (path->user ? PAGING_USER : 0) | (path->write ? PAGING_WRITE : 0) |
-           (path->execute ? PAGING_EXECUTE : 0);
-}
-
-static void take_rights(struct path *path, uint64_t value)
-{
-    path->user &= (value & PTE_USER) != 0;
-    path->write &= (value & PTE_WRITE) != 0;
-    path->execute &= (value & PTE_NO_EXECUTE) == 0; /* reserved, and so refused, unless EFER.NXE is 1 */
-}
-
 /* Where the path begins: at the top, or where the caller knows the rest. False: nothing is there. */
 static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct path *path)
 {
@@ -197,13 +222,10 @@ static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct pat
     uint64_t table = walk->registers.cr3 & format->address;
 
     trail->top = format->levels;
+    trail->reached = 0;
     path->top = format->levels;
     if (trail->known != 0) {
-        const uint8_t rights = trail->step[trail->known].rights;
-
-        path->user = (rights & PAGING_USER) != 0;
-        path->write = (rights & PAGING_WRITE) != 0;
-        path->execute = (rights & PAGING_EXECUTE) != 0;
+        path->grants = grants_of(trail->step[trail->known].rights);
         path->top = trail->known;
         return true;
     }
@@ -214,7 +236,7 @@ static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct pat
         trail->step[3].table = walk->registers.cr3;
         trail->step[3].value = pdpte;
         trail->step[3].host = NULL;
-        trail->step[3].rights = path_rights(path);
+        trail->step[3].rights = rights_of(path->grants);
         if ((pdpte & PTE_PRESENT) == 0)
             return false;
         table = pdpte & format->address;
@@ -222,7 +244,7 @@ static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct pat
     }
     trail->step[path->top].table = table;
     trail->step[path->top].host = NULL;
-    trail->step[path->top].rights = path_rights(path);
+    trail->step[path->top].rights = rights_of(path->grants);
     return true;
 }
 
@@ -239,6 +261,8 @@ static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t addres
             read_entry(walk, trail, level, entry_offset(walk, level, address), fault);
         if (outcome != STAGE_DONE)
             return outcome;
+        if ((path->grants & PTE_ACCESSED) != 0)
+            trail->reached = (uint8_t)level;
 
         const uint64_t value = trail->step[level].value;
         if ((value & PTE_PRESENT) == 0)
@@ -248,14 +272,14 @@ static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t addres
         if ((value & walk->reserved[level][maps_page]) != 0)
             return page_fault(walk, address, access, PAGE_FAULT_PRESENT | PAGE_FAULT_RESERVED, fault);
 
-        take_rights(path, value);
+        path->grants &= entry_grants(value);
         if (maps_page) {
             trail->leaf = (uint8_t)level;
             return STAGE_DONE;
         }
         trail->step[level - 1].table = value & walk->format->address;
         trail->step[level - 1].host = NULL;
-        trail->step[level - 1].rights = path_rights(path);
+        trail->step[level - 1].rights = rights_of(path->grants);
     }
 }
 
@@ -283,6 +307,12 @@ static enum stage_outcome exchange(const struct walk_x86 *walk, const struct sta
     if (outcome != STAGE_DONE)
         fault->in_tables = true;
     return outcome;
+}
+
+/* Whether the path has A, and for a write D, already. */
+static bool is_marked(const struct path *path, bool writes)
+{
+    return (path->grants & PTE_ACCESSED) != 0 && (!writes || (leaf_of(path) & PTE_DIRTY) != 0);
 }
 
 /*
@@ -329,21 +359,10 @@ static enum stage_outcome mark_path(const struct walk_x86 *walk, const struct pa
  */
 static uint8_t page_memory_type(const struct walk_x86 *walk, unsigned level, uint64_t value)
 {
-    const uint64_t pat = level == 1 ? PTE_PAT : PTE_LARGE_PAT;
-    const unsigned index =
-        ((value & PTE_PWT) ? 1 : 0) + ((value & PTE_PCD) ? 2 : 0) + ((value & pat) ? 4 : 0);
+    const uint64_t pat = level == 1 ? value / PTE_PAT : value / PTE_LARGE_PAT;
+    const unsigned index = (value / PTE_PWT & 3) | (pat & 1) << 2; /* PCD is the bit above PWT */
 
     return walk->registers.pat >> (8 * index) & 7;
-}
-
-/*
- * What a target may grant that knows nothing of the guest's D bit: no write while D is 0. (Keys are its
- * hardware's to check.)
- */
-static uint8_t granted_rights(const struct path *path, uint64_t leaf)
-{
-    return PAGING_READ | (path->user ? PAGING_USER : 0) | (path->execute ? PAGING_EXECUTE : 0) |
-           (path->write && (leaf & PTE_DIRTY) != 0 ? PAGING_WRITE : 0);
 }
 
 /*
@@ -356,55 +375,62 @@ static uint8_t granted_rights(const struct path *path, uint64_t leaf)
 static void grant_write(const struct walk_x86 *walk, const struct path *path, struct translation *translation)
 {
     translation->rights = (translation->rights | PAGING_WRITE) & ~PAGING_USER;
-    if (!path->user)
+    if (!path_is_user(path))
         return;
     if (cr4_has(walk, X86_CR4_SMEP))
         translation->rights &= ~PAGING_EXECUTE;
     translation->transient = cr4_has(walk, X86_CR4_SMAP) || keys_count(walk);
 }
 
-/* What the path, whose last entry is `leaf` of `level`, says for `address`. */
-static struct translation translation_of(const struct walk_x86 *walk, const struct path *path, unsigned level,
-                                         uint64_t leaf, uint64_t address)
+/*
+ * What a path that leaves `grants`, and whose last entry is `leaf` of `level`, says for `address`. The target
+ * knows nothing of the guest's D bit: no write while D is 0. (Keys are its hardware's to check.)
+ */
+static inline void translate(const struct walk_x86 *walk, uint64_t grants, unsigned level, uint64_t leaf,
+                             uint64_t address, struct translation *translation)
 {
     const unsigned shift = walk->format->level[level].shift;
 
-    return (struct translation){
-        .address = paging_x86_page_address(walk->format, level, leaf) | (address & (BIT(shift) - 1)),
-        .rights = granted_rights(path, leaf),
-        .memory_type = page_memory_type(walk, level, leaf),
-        .page_shift = (uint8_t)shift,
-        .key = page_key(walk, leaf),
-        .global = (leaf & PTE_GLOBAL) != 0 && cr4_has(walk, X86_CR4_PGE),
-    };
+    if ((leaf & PTE_DIRTY) == 0)
+        grants &= ~PTE_WRITE;
+    translation->address =
+        level == 1 ? leaf & walk->format->address : paging_x86_page_address(walk->format, level, leaf);
+    translation->address |= address & (BIT(shift) - 1);
+    translation->rights = PAGING_READ | rights_of(grants);
+    translation->memory_type = page_memory_type(walk, level, leaf);
+    translation->page_shift = (uint8_t)shift;
+    translation->key = page_key(walk, leaf);
+    translation->global = (leaf & PTE_GLOBAL) != 0 && cr4_has(walk, X86_CR4_PGE);
+    translation->transient = false;
 }
 
 static enum stage_outcome walk_once(const struct walk_x86 *walk, uint64_t address, unsigned access,
                                     struct translation *translation, struct stage_trail *trail,
                                     struct stage_fault *fault)
 {
-    struct path path = {.trail = trail, .user = true, .write = true, .execute = true};
+    struct path path = {.trail = trail, .grants = GRANTS};
     enum stage_outcome outcome = read_path(walk, address, access, &path, fault);
 
     if (outcome != STAGE_DONE)
         return outcome;
 
     const bool writes = (access & PAGING_WRITE) != 0;
-    const bool key_violated = key_forbids(walk, &path, access);
+    const unsigned denied = denied_by_key(walk, &path);
+    const bool key_violated = key_forbids(walk, denied, access);
     const bool allowed =
         is_user_access(access) ? user_may(&path, access) : supervisor_may(walk, &path, access);
     if (!allowed || key_violated)
         return page_fault(walk, address, access, PAGE_FAULT_PRESENT | (key_violated ? PAGE_FAULT_KEY : 0),
                           fault);
-    if ((access & STAGE_ACCESS_PROBE) == 0) {
+    if (!is_marked(&path, writes) && (access & STAGE_ACCESS_PROBE) == 0) {
         outcome = mark_path(walk, &path, address, access, fault);
         if (outcome != STAGE_DONE)
             return outcome;
     }
 
-    *translation =
-        translation_of(walk, &path, trail->leaf, leaf_of(&path) | (writes ? PTE_DIRTY : 0), address);
-    if (unlikely(writes && (!path.write || denied_by_key(walk, &path) != 0)))
+    translate(walk, path.grants, trail->leaf, leaf_of(&path) | (writes ? PTE_DIRTY : 0), address,
+              translation);
+    if (unlikely(writes && (!path_is_writable(&path) || denied != 0)))
         grant_write(walk, &path, translation);
     return STAGE_DONE;
 }
@@ -426,7 +452,7 @@ static enum stage_outcome walk_trail(const struct stage *stage, uint64_t address
             .memory_type = MEMORY_TYPE_WB,
             .page_shift = PAGE_SHIFT_1G,
         };
-        trail->top = trail->leaf = 0;
+        trail->top = trail->leaf = trail->reached = 0;
         return STAGE_DONE;
     }
     for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
@@ -450,17 +476,10 @@ static bool peek(const struct stage *stage, uint64_t address, uint64_t value, co
                  struct translation *translation)
 {
     const struct walk_x86 *walk = container_of(stage, struct walk_x86, stage);
-    const uint8_t rights = trail->step[1].rights;
-    struct path path = {
-        .user = (rights & PAGING_USER) != 0,
-        .write = (rights & PAGING_WRITE) != 0,
-        .execute = (rights & PAGING_EXECUTE) != 0,
-    };
 
     if ((~value & (PTE_PRESENT | PTE_ACCESSED)) != 0 || (value & walk->reserved[1][true]) != 0)
         return false;
-    take_rights(&path, value);
-    *translation = translation_of(walk, &path, 1, value, address);
+    translate(walk, grants_of(trail->step[1].rights) & entry_grants(value), 1, value, address, translation);
     return true;
 }
 

@@ -12,8 +12,8 @@ that none of them notices (a survivor) is printed, and the exit status is 1 if t
     row         a row of a constant table is left out
 
 Not counted: what does not compile, what compiles to the same code, and what tests/mutants.txt declares equivalent
-with a reason. Its entries look as a survivor is printed (file: function: kind: `text`), with the reason on indented
-lines below. An entry that fits no mutant is an error too.
+with a reason. Its entries look as a survivor is printed (file: function: kind: `text`, and a number where several are
+called the same), with the reason on indented lines below. An entry that fits no mutant is an error too.
 
 Everything that does not change is compiled once, under BUILD/mutants; a mutant costs one compilation, then links and
 runs of one test after the other until one fails.
@@ -31,7 +31,7 @@ import sys
 import threading
 import time
 
-CFLAGS = ("-std=gnu11 -O1 -w -I. -fsanitize=undefined -fsanitize-undefined-trap-on-error "
+CFLAGS = ("-std=gnu11 -O1 -w -I. -fsanitize=undefined,bounds-strict -fsanitize-undefined-trap-on-error "
           "-fno-strict-aliasing").split()
 LIBRARIES = ["-lcmocka", "-pthread", "-lZydis", "-lm"]
 DECLARED = "tests/mutants.txt"
@@ -88,9 +88,11 @@ class Mutant:
         self.before = source.text[first:after]
         self.after = source.text[first:start] + new + source.text[end:after]
         self.text = " ".join((text or self.after).split())
+        self.number = 1  # among those with the same text
 
     def name(self):
-        return f"{self.path}: {self.function}: {self.kind}: `{self.text}`"
+        number = f" ({self.number})" if self.number > 1 else ""
+        return f"{self.path}: {self.function}: {self.kind}: `{self.text}`{number}"
 
     def diff(self):
         lines = [f"{self.path}:{self.line}"]
@@ -247,13 +249,20 @@ class Source:
                 i = self.partner[i]
             i += 1
 
-    def mutants(self):
+    def changes(self):
         for function, first, last in self.bodies():
             yield from self.statements(function, first, last)
             yield from self.conditions(function, first, last)
             yield from self.signs(function, first, last)
         for table, first, last in self.tables():
             yield from self.rows(table, first, last)
+
+    def mutants(self):
+        names = {}
+        for mutant in self.changes():
+            name = mutant.name()
+            mutant.number = names[name] = names.get(name, 0) + 1
+            yield mutant
 
 
 # ---- Building and running ---------------------------------------------------------------------------------------
@@ -382,6 +391,7 @@ def main():
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", action="append", metavar="FILE", help="change this file only; may be repeated")
+    parser.add_argument("--name", metavar="TEXT", help="only those whose name has this in it")
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, chosen at random")
     parser.add_argument("--seed", type=int, default=1, help="for --sample (%(default)s)")
     parser.add_argument("--operations", type=int, default=400000, help="of test_vtlb_model (%(default)s)")
@@ -403,6 +413,8 @@ def main():
         if options.only is None or name.split(":")[0] in options.only:
             sys.exit(f"{DECLARED}: there is no such mutant: {name}")
     mutants = [mutant for mutant in mutants if mutant.name() not in declared]
+    if options.name is not None:
+        mutants = [mutant for mutant in mutants if options.name in mutant.name()]
     if options.sample is not None and options.sample < len(mutants):
         mutants = random.Random(options.seed).sample(mutants, options.sample)
     if options.list:

@@ -79,14 +79,23 @@ static uint64_t error_code_flag(struct vcpu *vcpu)
     return vcpu_read(vcpu, VMCS_GUEST_CR0) & X86_CR0_PE ? EVENT_HAS_ERROR_CODE : 0;
 }
 
+static void inject(struct vcpu *vcpu)
+{
+    /* The processor clears the valid bit at each exit. */
+    vcpu_write(vcpu, VMCS_ENTRY_INTERRUPTION_INFO, vcpu->injection);
+    if (vcpu->injection & EVENT_HAS_ERROR_CODE)
+        vcpu_write(vcpu, VMCS_ENTRY_EXCEPTION_ERROR_CODE, vcpu->injection_error_code);
+    if (is_software_event(vcpu->injection))
+        vcpu_write(vcpu, VMCS_ENTRY_INSTRUCTION_LENGTH, vcpu->injection_length);
+}
+
 bool vcpu_queue_exception(struct vcpu *vcpu, uint8_t vector, bool has_error_code, uint32_t error_code)
 {
     const uint64_t exception = EVENT_VALID | VCPU_EVENT_HARDWARE_EXCEPTION << 8;
-    bool during_exception =
-        vcpu->injection != 0 && EVENT_TYPE(vcpu->injection) == VCPU_EVENT_HARDWARE_EXCEPTION;
+    const bool alone = vcpu->injection == 0 && !vcpu->events_changed;
 
     vcpu->events_changed = true;
-    if (during_exception) {
+    if (vcpu->injection != 0 && EVENT_TYPE(vcpu->injection) == VCPU_EVENT_HARDWARE_EXCEPTION) {
         unsigned first = EVENT_VECTOR(vcpu->injection);
         if (first == X86_VECTOR_DF && (is_contributory(vector) || is_page_fault(vector)))
             return false;
@@ -109,6 +118,11 @@ bool vcpu_queue_exception(struct vcpu *vcpu, uint8_t vector, bool has_error_code
      * already. */
     if (vector != X86_VECTOR_DB)
         vcpu_write(vcpu, VMCS_GUEST_RFLAGS, vcpu_read(vcpu, VMCS_GUEST_RFLAGS) | X86_RFLAGS_RF);
+    if (alone) {
+        /* What waits, and the windows that are open for it, are as they were decided last. */
+        inject(vcpu);
+        vcpu->events_changed = false;
+    }
     return true;
 }
 
@@ -147,17 +161,8 @@ static void set_windows(struct vcpu *vcpu, uint64_t windows)
 {
     const uint64_t both = VMX_PRIMARY_INTERRUPT_WINDOW_EXITING | VMX_PRIMARY_NMI_WINDOW_EXITING;
 
-    vcpu_write(vcpu, VMCS_PRIMARY_CONTROLS, (vcpu_read(vcpu, VMCS_PRIMARY_CONTROLS) & ~both) | windows);
-}
-
-static void inject(struct vcpu *vcpu)
-{
-    /* The processor clears the valid bit at each exit. */
-    vcpu_write(vcpu, VMCS_ENTRY_INTERRUPTION_INFO, vcpu->injection);
-    if (vcpu->injection & EVENT_HAS_ERROR_CODE)
-        vcpu_write(vcpu, VMCS_ENTRY_EXCEPTION_ERROR_CODE, vcpu->injection_error_code);
-    if (is_software_event(vcpu->injection))
-        vcpu_write(vcpu, VMCS_ENTRY_INSTRUCTION_LENGTH, vcpu->injection_length);
+    vcpu_write(vcpu, VMCS_PRIMARY_CONTROLS,
+               (vcpu_read(vcpu, VMCS_PRIMARY_CONTROLS) & ~both) | windows | vcpu->windows);
 }
 
 static int interrupt_pending(struct vcpu *vcpu)

@@ -36,6 +36,7 @@ enum condition {
     IF_AVX,
     IF_AVX512,
     IF_PKRU,
+    IF_VMX,
 };
 
 #define ALL         0xffffffffu
@@ -71,6 +72,7 @@ static const struct cpuid_row {
      /* The local APIC is virtual, so these two need nothing of the processor's. */
      CPUID_1_ECX_X2APIC | CPUID_1_ECX_TSC_DEADLINE | CPUID_1_ECX_HYPERVISOR},
     {1, 0, CPUID_ECX, IF_XSAVE, CPUID_1_ECX_XSAVE, 0},
+    {1, 0, CPUID_ECX, IF_VMX, CPUID_1_ECX_VMX, 0},
     {1, 0, CPUID_ECX, IF_AVX, CPUID_1_ECX_AVX | CPUID_1_ECX_FMA | CPUID_1_ECX_F16C, 0},
     {1, 0, CPUID_EDX, ALWAYS,
      CPUID_1_EDX_FPU | CPUID_1_EDX_VME | CPUID_1_EDX_DE | CPUID_1_EDX_PSE | CPUID_1_EDX_TSC |
@@ -206,6 +208,8 @@ static bool holds(const struct builder *builder, enum condition condition)
         return (xcr0 & XCR0_AVX512) == XCR0_AVX512;
     case IF_PKRU:
         return xcr0 & X86_XCR0_PKRU;
+    case IF_VMX:
+        return builder->settings->vmx;
     }
     __builtin_unreachable();
 }
@@ -595,6 +599,7 @@ static const struct permission {
     {X86_CR4_PCE, 1, CPUID_EDX, CPUID_1_EDX_MMX}, /* RDPMC came with MMX */
     {X86_CR4_OSFXSR, 1, CPUID_EDX, CPUID_1_EDX_FXSR},
     {X86_CR4_OSXMMEXCPT, 1, CPUID_EDX, CPUID_1_EDX_SSE},
+    {X86_CR4_VMXE, 1, CPUID_ECX, CPUID_1_ECX_VMX},
     {X86_CR4_PCIDE, 1, CPUID_ECX, CPUID_1_ECX_PCID},
     {X86_CR4_OSXSAVE, 1, CPUID_ECX, CPUID_1_ECX_XSAVE},
     {X86_CR4_FSGSBASE, 7, CPUID_EBX, CPUID_7_EBX_FSGSBASE},

@@ -27,6 +27,7 @@ struct cpuid_settings {
     bool rdtscp;                /* the control "enable RDTSCP" was obtained */
     bool invpcid;               /* likewise "enable INVPCID" */
     bool xsaves;                /* likewise "enable XSAVES/XRSTORS" */
+    bool vmx;                   /* the partition's vCPUs have VT-x */
     bool compaction;            /* vcpu_state_compacts() */
     uint32_t hypercall_version; /* what leaf 40000001H tells: the interface's version, */
     uint32_t hypercalls;        /* and bit n for each number that is there */

@@ -28,6 +28,7 @@ enum msr_handler {
     MSR_HANDLER_MTRR,        /* kept and checked as the processor does, without effect on EPT memory types */
     MSR_HANDLER_MCG_STATUS,  /* reads 0; writing anything but 0 is #GP */
     MSR_HANDLER_DEBUGCTL,    /* the VMCS's guest field; bits outside the row's value are #GP */
+    MSR_HANDLER_VMX,         /* capabilities of the virtual VT-x; without one, the row's value */
     MSR_HANDLERS,
 };
 
@@ -49,6 +50,7 @@ enum msr_feature {
     MSR_FEATURE_PRED_CMD,
     MSR_FEATURE_L1D_FLUSH,
     MSR_FEATURE_ARCH_CAPABILITIES,
+    MSR_FEATURE_VMX,
 };
 
 struct msr_policy_row {

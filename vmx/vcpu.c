@@ -67,7 +67,7 @@ void vcpu_intercept_exceptions(struct vcpu *vcpu, bool all)
 {
     const uint64_t usual = EXCEPTION_BITMAP | (vcpu->regime == VCPU_REGIME_SHADOW ? BIT(X86_VECTOR_PF) : 0);
 
-    vcpu_write(vcpu, VMCS_EXCEPTION_BITMAP, all ? UINT32_MAX : usual);
+    vcpu_write(vcpu, VMCS_EXCEPTION_BITMAP, all ? UINT32_MAX : usual | vcpu->exceptions);
 }
 
 /* What else of the VMCS is another in each regime. */
@@ -84,7 +84,7 @@ static void write_regime(struct vcpu *vcpu)
 static void write_controls(struct vcpu *vcpu, const struct vcpu_settings *settings)
 {
     const struct vmx_controls *controls = &vcpu->controls;
-    const struct vcpu_msr_lists lists = vcpu_state_msr_lists(&vcpu->state);
+    const struct vcpu_msr_lists lists = vcpu_state_msr_lists(vcpu->state);
     const struct {
         struct vmcs_field field;
         uint64_t value;
@@ -153,6 +153,7 @@ static void write_host_state(struct vcpu *vcpu)
     vcpu_write(vcpu, VMCS_HOST_SYSENTER_ESP, 0);
     vcpu_write(vcpu, VMCS_HOST_SYSENTER_EIP, 0);
     vcpu_write(vcpu, VMCS_HOST_RIP, vcpu_barriers_way_out(vcpu_state_barriers()));
+    vcpu->has_host_state = true;
 }
 
 int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
@@ -179,9 +180,16 @@ int vcpu_init(struct vcpu *vcpu, const struct vcpu_settings *settings)
         if (settings->controls[regime] != NULL)
             vcpu->regime_controls[regime] = *settings->controls[regime];
     }
-    vcpu->state.xsave_area = settings->xsave_area;
-    vcpu->state.owner = settings->owner;
-    vcpu_state_reset(&vcpu->state);
+    if (settings->beside != NULL) {
+        vcpu->state = settings->beside->state;
+        vcpu->beside = settings->beside;
+        settings->beside->beside = vcpu;
+    } else {
+        vcpu->state = &vcpu->own_state;
+        vcpu->state->xsave_area = settings->xsave_area;
+        vcpu->state->owner = settings->owner;
+        vcpu_state_reset(vcpu->state);
+    }
     vcpu_events_reset(vcpu);
 
     memset(region, 0, PAGE_SIZE);
@@ -243,8 +251,8 @@ void vcpu_reset(struct vcpu *vcpu)
 
     const struct cr_state control = {.cr0 = X86_CR0_ET | X86_CR0_CD | X86_CR0_NW};
 
-    vcpu_state_reset(&vcpu->state);
-    vcpu_state_load(&vcpu->state);
+    vcpu_state_reset(vcpu->state);
+    vcpu_state_load(vcpu->state);
     vcpu_write_control_state(vcpu, &control);
     vcpu_write_pat(vcpu, PAT_RESET);
     for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
@@ -324,20 +332,39 @@ bool vcpu_load(struct vcpu *vcpu)
     if (!vmx_load(vcpu->vmcs))
         panic("VMPTRLD of %#lx failed", vcpu->vmcs.value);
     this_cpu(loaded) = vcpu;
-    vcpu_state_load(&vcpu->state);
+    vcpu_state_load(vcpu->state);
     write_host_state(vcpu);
     return true;
+}
+
+void vcpu_switch(struct vcpu *vcpu)
+{
+    struct vcpu *to = vcpu->beside;
+
+    if (!vmx_load(to->vmcs))
+        panic("VMPTRLD of %#lx failed", to->vmcs.value);
+    this_cpu(loaded) = to;
+    if (!to->has_host_state)
+        write_host_state(to);
+}
+
+static void deactivate(struct vcpu *vcpu)
+{
+    if (!vmx_clear(vcpu->vmcs))
+        panic("VMCLEAR of %#lx failed", vcpu->vmcs.value);
+    vcpu->launched = false;
+    vcpu->has_host_state = false;
 }
 
 void vcpu_unload(struct vcpu *vcpu)
 {
     if (this_cpu(loaded) != vcpu)
         return;
-    vcpu_state_save(&vcpu->state);
+    vcpu_state_save(vcpu->state);
     this_cpu(loaded) = NULL;
-    if (!vmx_clear(vcpu->vmcs))
-        panic("VMCLEAR of %#lx failed", vcpu->vmcs.value);
-    vcpu->launched = false;
+    deactivate(vcpu);
+    if (vcpu->beside != NULL)
+        deactivate(vcpu->beside);
 }
 
 void vcpu_unload_current(void)
@@ -407,22 +434,29 @@ static void write_efer(struct vcpu *vcpu, uint64_t efer)
         vcpu_state_write_efer(efer);
 }
 
-void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state)
+void vcpu_write_control_values(struct vcpu *vcpu, const struct cr_state *state)
 {
     const struct register_policy *policy = vcpu->policy;
     const bool paging = vcpu->regime == VCPU_REGIME_EPT || (state->cr0 & X86_CR0_PG) != 0;
     const uint64_t cr4 = policy_cr_hardware(&policy->cr4, state->cr4);
     uint64_t entry = vcpu_read(vcpu, VMCS_ENTRY_CONTROLS) & ~(uint64_t)VMX_ENTRY_IA32E_GUEST;
 
-    vcpu_write(vcpu, VMCS_CR0_MASK, policy_cr_mask(&policy->cr0));
-    vcpu_write(vcpu, VMCS_CR4_MASK, policy_cr_mask(&policy->cr4));
     vcpu_write(vcpu, VMCS_GUEST_CR0, policy_cr_hardware(&policy->cr0, state->cr0));
-    vcpu_write(vcpu, VMCS_CR0_READ_SHADOW, policy_cr_shadow(&policy->cr0, state->cr0));
     vcpu_write(vcpu, VMCS_GUEST_CR4, paging ? cr4 : cr4 & ~CR4_OF_PAGING);
-    vcpu_write(vcpu, VMCS_CR4_READ_SHADOW, policy_cr_shadow(&policy->cr4, state->cr4));
     vcpu_write_cr3(vcpu, state->cr3);
     write_efer(vcpu, state->efer);
     vcpu_write(vcpu, VMCS_ENTRY_CONTROLS, entry | (state->efer & X86_EFER_LMA ? VMX_ENTRY_IA32E_GUEST : 0));
+}
+
+void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state)
+{
+    const struct register_policy *policy = vcpu->policy;
+
+    vcpu_write(vcpu, VMCS_CR0_MASK, policy_cr_mask(&policy->cr0));
+    vcpu_write(vcpu, VMCS_CR4_MASK, policy_cr_mask(&policy->cr4));
+    vcpu_write(vcpu, VMCS_CR0_READ_SHADOW, policy_cr_shadow(&policy->cr0, state->cr0));
+    vcpu_write(vcpu, VMCS_CR4_READ_SHADOW, policy_cr_shadow(&policy->cr4, state->cr4));
+    vcpu_write_control_values(vcpu, state);
 }
 
 void vcpu_set_root(struct vcpu *vcpu, hpa_t root)

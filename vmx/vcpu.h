@@ -89,9 +89,21 @@ struct vcpu {
     uint32_t injection_length;
     int deferred_interrupt; /* a vector that was acknowledged but could not be delivered yet; -1: none */
     bool nmi_pending;
+    uint32_t
+        windows; /* window-exiting controls that are on whatever else is waited for: a guest hypervisor's */
     bool events_changed; /* the next entry has to look at events again */
+    uint32_t exceptions; /* exceptions that exit besides Umbra's own: a guest hypervisor's */
 
-    struct vcpu_state state; /* what neither the VMCS nor `registers` holds */
+    struct vcpu_state *state; /* what neither the VMCS nor `registers` holds */
+    struct vcpu_state own_state;
+
+    /*
+     * The same virtual processor by another VMCS, which shares `state`: a guest hypervisor and its guest.
+     * Both VMCSs are active on the processor that has loaded one of them, until that one is unloaded. NULL:
+     * there is none.
+     */
+    struct vcpu *beside;
+    bool has_host_state; /* of the processor where it is active */
 };
 
 /* How a vCPU that is built is set up. All memory is the caller's for as long as the vCPU lives. */
@@ -110,6 +122,9 @@ struct vcpu_settings {
     uint16_t vpid;      /* not 0, one for each vCPU */
     void *xsave_area;   /* VCPU_XSAVE_AREA_SIZE bytes, a frame of its own */
     uint64_t owner;     /* whose it is: another number for each partition that ever was; not 0 */
+    /* The virtual processor that this is another VMCS of, built already and not loaded anywhere; NULL: none.
+     * Its state is shared: xsave_area and owner are not used. */
+    struct vcpu *beside;
 };
 
 /*
@@ -149,6 +164,10 @@ void vcpu_start(struct vcpu *vcpu, const struct vcpu_start *start);
  * if it was not already.
  */
 bool vcpu_load(struct vcpu *vcpu);
+
+/* Makes vcpu->beside's VMCS current instead of the vCPU's, which is loaded. General registers are not
+ * touched. */
+void vcpu_switch(struct vcpu *vcpu);
 
 /* Takes the vCPU off this processor: its state is whole in memory, the VMCS clear. Another may load it then.
  */
@@ -362,6 +381,12 @@ static inline void vcpu_write_pat(struct vcpu *vcpu, uint64_t value)
  * whose paging is always on.
  */
 void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state);
+
+/*
+ * The same without guest/host masks and read shadows: the hardware's side of it. For a guest of a guest
+ * hypervisor, whose masks are not the policy's alone (nested/merge.h).
+ */
+void vcpu_write_control_values(struct vcpu *vcpu, const struct cr_state *state);
 
 /* CR0, CR3, CR4, EFER and CS.L as the guest sees them. */
 void vcpu_read_control_state(struct vcpu *vcpu, struct cr_state *state);

@@ -19,6 +19,8 @@
 #define MSR_PPIN                          0x04f
 #define MSR_IA32_BIOS_UPDT_TRIG           0x079
 #define MSR_IA32_BIOS_SIGN_ID             0x08b
+#define MSR_IA32_SMM_MONITOR_CTL          0x09b
+#define MSR_IA32_SMBASE                   0x09e
 #define MSR_SMI_COUNT                     0x034
 #define MSR_PLATFORM_INFO                 0x0ce
 #define MSR_IA32_MTRRCAP                  0x0fe
@@ -74,6 +76,7 @@
 #define MSR_IA32_DS_AREA                  0x600
 #define MSR_IA32_TSC_DEADLINE             0x6e0
 #define MSR_IA32_X2APIC_FIRST             0x800
+#define MSR_IA32_X2APIC_TPR               0x808
 #define MSR_IA32_X2APIC_LAST              0x8ff
 #define MSR_IA32_XSS                      0xda0
 #define MSR_IA32_EFER                     0xc0000080
@@ -154,10 +157,13 @@
 #define VMX_MISC_ACTIVITY_HLT             X86_BIT(6)
 #define VMX_MISC_ACTIVITY_SHUTDOWN        X86_BIT(7)
 #define VMX_MISC_ACTIVITY_SIPI            X86_BIT(8)
+#define VMX_MISC_PROCESSOR_TRACE          X86_BIT(14)
+#define VMX_MISC_SMBASE_MSR               X86_BIT(15)
 #define VMX_MISC_CR3_TARGETS_SHIFT        16
 #define VMX_MISC_CR3_TARGETS_MASK         0x1ff
 #define VMX_MISC_MSR_LIST_SHIFT           25
 #define VMX_MISC_MSR_LIST_MASK            0x7
+#define VMX_MISC_SMM_MONITOR_CTL          X86_BIT(28)
 #define VMX_MISC_VMWRITE_ANY              X86_BIT(29)
 #define VMX_MISC_INJECT_ZERO_LENGTH       X86_BIT(30)
 

@@ -79,4 +79,19 @@ trap_rdmsr_safe_failed:
     xorl %eax, %eax
     ret
 
+/* bool trap_wrmsr_safe(uint32_t msr, uint64_t value): EDI, RSI. Likewise. */
+    .globl trap_wrmsr_safe, trap_wrmsr_safe_write, trap_wrmsr_safe_failed
+trap_wrmsr_safe:
+    movl %edi, %ecx
+    movl %esi, %eax
+    movq %rsi, %rdx
+    shrq $32, %rdx
+trap_wrmsr_safe_write:
+    wrmsr
+    movl $1, %eax
+    ret
+trap_wrmsr_safe_failed:
+    xorl %eax, %eax
+    ret
+
     .section .note.GNU-stack, "", @progbits

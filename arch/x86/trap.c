@@ -10,6 +10,7 @@
 #include "lib/printf.h"
 
 extern const char trap_rdmsr_safe_read[], trap_rdmsr_safe_failed[];
+extern const char trap_wrmsr_safe_write[], trap_wrmsr_safe_failed[];
 
 PERCPU static unsigned nmis;
 static void (*handlers[256])(void);
@@ -106,6 +107,10 @@ void trap_handle(struct trap_frame *frame)
     }
     if (frame->vector == X86_VECTOR_GP && frame->rip == (uint64_t)trap_rdmsr_safe_read) {
         frame->rip = (uint64_t)trap_rdmsr_safe_failed;
+        return;
+    }
+    if (frame->vector == X86_VECTOR_GP && frame->rip == (uint64_t)trap_wrmsr_safe_write) {
+        frame->rip = (uint64_t)trap_wrmsr_safe_failed;
         return;
     }
 

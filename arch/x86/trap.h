@@ -52,3 +52,6 @@ unsigned trap_enable_machine_checks(void);
 
 /* RDMSR that answers false instead of faulting, when the processor has no such MSR. */
 bool trap_rdmsr_safe(uint32_t msr, uint64_t *value) __must_check;
+
+/* WRMSR that answers false instead of faulting, when the processor refuses. */
+bool trap_wrmsr_safe(uint32_t msr, uint64_t value) __must_check;

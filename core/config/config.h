@@ -97,6 +97,7 @@ struct config_partition {
     struct config_cpus cpus;
     enum config_paging paging;
     struct config_place paging_place;
+    bool nested; /* `nested = yes`: its vCPUs have VT-x; default no */
     struct config_shared shared[CONFIG_SHARED_MAX];
     unsigned shared_count;
     unsigned timeout;    /* seconds that a guest has between power button and force */

@@ -414,6 +414,14 @@ static void read_paging(struct config_parser *parser, struct slice name, struct 
     }
 }
 
+static void read_nested(struct config_parser *parser, struct slice name, struct config_token value)
+{
+    int choice = config_read_choice(parser, name, value, config_yes_words);
+
+    if (choice >= 0)
+        parser->partition->nested = choice == 1;
+}
+
 /* ---- Kernel and files
  * --------------------------------------------------------------------------------------- */
 
@@ -608,6 +616,7 @@ static const struct config_key partition_keys[] = {
     {.name = "vcpus", .read = read_vcpus, .boots = BOOT_ANY},
     {.name = "cpus", .read = read_cpus, .boots = BOOT_ANY},
     {.name = "paging", .read = read_paging, .boots = BOOT_ANY},
+    {.name = "nested", .read = read_nested, .boots = BOOT_ANY},
     {.name = "boot", .read = read_boot, .required = true, .boots = BOOT_ANY},
     {.name = "kernel", .read = read_kernel, .required = true, .boots = BOOT_ANY},
     {.name = "initrd", .read = read_initrd, .boots = BOOT_LINUX},

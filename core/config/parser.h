@@ -9,7 +9,7 @@
 #include "core/config/report.h"
 
 /* The most rows of a key table. */
-#define CONFIG_KEYS_MAX  16
+#define CONFIG_KEYS_MAX  20
 
 #define CONFIG_NAME_RULE "a letter, then letters, digits, - and _, at most %d in all"
 

@@ -19,6 +19,8 @@ const char *const config_paging_words[] = {
     [CONFIG_PAGING_VTLB_BASE + 1] = NULL,
 };
 
+const char *const config_yes_words[] = {"no", "yes", NULL};
+
 const char *const config_on_stop_words[] = {
     [CONFIG_ON_STOP_STAY] = "stay",
     [CONFIG_ON_STOP_RESTART] = "restart",

@@ -12,6 +12,7 @@
  */
 extern const char *const config_boot_words[];
 extern const char *const config_paging_words[];
+extern const char *const config_yes_words[];
 extern const char *const config_on_stop_words[];
 
 /* A decimal number, or a hexadecimal one after 0x. 0; -EINVAL: it is none; -ERANGE: it takes more than 64

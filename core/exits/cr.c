@@ -4,6 +4,7 @@
 #include "arch/x86/exception.h"
 #include "core/exits/exits.h"
 #include "core/exits/linear.h"
+#include "core/nested_guest.h"
 #include "core/paging.h"
 #include "vmx/events.h"
 
@@ -33,6 +34,8 @@ static void write_cr0(struct partition_vcpu *v, struct cr_state *state, uint64_t
     unsigned effects = 0;
     enum cr_answer answer = policy_cr0_write(v->vcpu.policy, state, value, &effects);
 
+    if (unlikely(v->nested != NULL) && !nested_guest_allows_cr0(v, state->cr0))
+        answer = CR_GP;
     finish_write(v, answer, state, effects);
 }
 
@@ -41,6 +44,8 @@ static void write_cr4(struct partition_vcpu *v, struct cr_state *state, uint64_t
     unsigned effects = 0;
     enum cr_answer answer = policy_cr4_write(v->vcpu.policy, state, value, &effects);
 
+    if (unlikely(v->nested != NULL) && !nested_guest_allows_cr4(v, state->cr4))
+        answer = CR_GP;
     finish_write(v, answer, state, effects);
 }
 

@@ -60,7 +60,7 @@ void exit_instruction_failure(struct partition_vcpu *v)
  * A debug exception that was intercepted has not changed DR6, DR7 and IA32_DEBUGCTL yet (SDM vol. 3,
  * "Architectural state before a VM exit"): that is done here, as its delivery would have.
  */
-void exit_update_debug_registers(struct partition_vcpu *v, uint64_t qualification)
+void exit_update_debug_registers(struct vcpu *vcpu, uint64_t qualification)
 {
     const uint64_t breakpoints = X86_DR6_B(0) | X86_DR6_B(1) | X86_DR6_B(2) | X86_DR6_B(3);
     uint64_t dr6 = cpu_read_dr6() & ~breakpoints;
@@ -71,28 +71,27 @@ void exit_update_debug_registers(struct partition_vcpu *v, uint64_t qualificatio
     else
         dr6 |= X86_DR6_RTM;
     cpu_write_dr6(dr6);
-    vcpu_write(&v->vcpu, VMCS_GUEST_DR7, vcpu_read(&v->vcpu, VMCS_GUEST_DR7) & ~DR7_GENERAL_DETECT);
-    vcpu_write(&v->vcpu, VMCS_GUEST_DEBUGCTL,
-               vcpu_read(&v->vcpu, VMCS_GUEST_DEBUGCTL) & ~(uint64_t)(DEBUGCTL_LBR | DEBUGCTL_BTF));
+    vcpu_write(vcpu, VMCS_GUEST_DR7, vcpu_read(vcpu, VMCS_GUEST_DR7) & ~DR7_GENERAL_DETECT);
+    vcpu_write(vcpu, VMCS_GUEST_DEBUGCTL,
+               vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & ~(uint64_t)(DEBUGCTL_LBR | DEBUGCTL_BTF));
 }
 
 /*
  * In the shadow of STI or MOV SS an entry wants the pending single-step trap to agree with TF (SDM vol. 3,
  * "Checks on guest non-register state"), and an intercepted debug exception has not seen to that.
  */
-static void settle_single_step(struct partition_vcpu *v)
+void exit_settle_single_step(struct vcpu *vcpu)
 {
-    uint64_t pending = vcpu_read(&v->vcpu, VMCS_GUEST_PENDING_DEBUG);
-    bool steps = (vcpu_read(&v->vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0 &&
-                 (vcpu_read(&v->vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0;
+    uint64_t pending = vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG);
+    bool steps = (vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0 &&
+                 (vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0;
 
-    if ((vcpu_read(&v->vcpu, VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0)
-        vcpu_write(&v->vcpu, VMCS_GUEST_PENDING_DEBUG, steps ? pending | X86_DR6_BS : pending & ~X86_DR6_BS);
+    if ((vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) != 0)
+        vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG, steps ? pending | X86_DR6_BS : pending & ~X86_DR6_BS);
 }
 
-void exit_exception_or_nmi(struct partition_vcpu *v)
+static void exception_or_nmi(struct partition_vcpu *v, uint64_t information)
 {
-    uint64_t information = vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO);
     unsigned vector = EVENT_VECTOR(information);
 
     if (EVENT_TYPE(information) == VCPU_EVENT_NMI) {
@@ -104,11 +103,6 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
         if (!machine_check_handle(true))
             partition_crash(v, "machine check: the processor cannot go on at rip %#lx",
                             vcpu_read(&v->vcpu, VMCS_GUEST_RIP));
-        return;
-    }
-
-    if (vector == X86_VECTOR_PF) {
-        exit_page_fault(v);
         return;
     }
     vcpu_restore_nmi_blocking(&v->vcpu, information);
@@ -123,8 +117,8 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
             if (qualification == 0)
                 return; /* Umbra's own step, and nothing of the guest's */
         }
-        exit_update_debug_registers(v, qualification);
-        settle_single_step(v);
+        exit_update_debug_registers(&v->vcpu, qualification);
+        exit_settle_single_step(&v->vcpu);
     }
     if (EVENT_TYPE(information) == VCPU_EVENT_HARDWARE_EXCEPTION) {
         exit_inject_error(v, (uint8_t)vector,
@@ -132,4 +126,14 @@ void exit_exception_or_nmi(struct partition_vcpu *v)
         return;
     }
     vcpu_requeue_event(&v->vcpu, information, 0, vcpu_read(&v->vcpu, VMCS_EXIT_INSTRUCTION_LENGTH));
+}
+
+void exit_exception_or_nmi(struct partition_vcpu *v)
+{
+    const uint64_t information = vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO);
+
+    if (EVENT_VECTOR(information) == X86_VECTOR_PF)
+        exit_page_fault(v);
+    else
+        exception_or_nmi(v, information);
 }

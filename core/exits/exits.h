@@ -49,7 +49,18 @@ void exit_inject_error(struct partition_vcpu *v, uint8_t vector, uint32_t error_
  * DR6, DR7 and IA32_DEBUGCTL as a debug exception's delivery leaves them, for one whose reasons are
  * `qualification` (bits of DR6, but RTM inverted) and which did not change them itself.
  */
-void exit_update_debug_registers(struct partition_vcpu *v, uint64_t qualification);
+void exit_update_debug_registers(struct vcpu *vcpu, uint64_t qualification);
+
+/* After an intercepted debug exception: what an entry in the shadow of STI or MOV SS wants of the pending
+ * trap. */
+void exit_settle_single_step(struct vcpu *vcpu);
+
+/*
+ * RDMSR and WRMSR of a register that the policy does not let through, as the vCPU's own guest would execute
+ * them. False: #GP.
+ */
+bool exit_read_msr(struct partition_vcpu *v, uint32_t msr, uint64_t *value) __must_check;
+bool exit_write_msr(struct partition_vcpu *v, uint32_t msr, uint64_t value) __must_check;
 
 /* The guest gets a page fault at `address`. */
 void exit_inject_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code);

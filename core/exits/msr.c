@@ -5,6 +5,7 @@
 #include "arch/x86/mtrr.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
+#include "core/nested_guest.h"
 #include "core/paging.h"
 #include "lib/errors.h"
 #include "vmx/events.h"
@@ -303,6 +304,15 @@ static bool write_mtrr(struct partition_vcpu *v, uint32_t msr, const struct msr_
     return true;
 }
 
+static bool read_vmx(struct partition_vcpu *v, uint32_t msr, const struct msr_policy_row *row,
+                     uint64_t *value)
+{
+    if (v->nested != NULL)
+        return nested_guest_read_msr(v, msr, value);
+    *value = row->value;
+    return msr == MSR_IA32_FEATURE_CONTROL;
+}
+
 static const struct {
     msr_access *read;
     msr_access *write;
@@ -322,17 +332,31 @@ static const struct {
     [MSR_HANDLER_MTRR] = {read_mtrr, write_mtrr},
     [MSR_HANDLER_MCG_STATUS] = {read_zero, write_zero},
     [MSR_HANDLER_DEBUGCTL] = {read_debugctl, write_debugctl},
+    [MSR_HANDLER_VMX] = {read_vmx, NULL},
 };
+
+bool exit_read_msr(struct partition_vcpu *v, uint32_t msr, uint64_t *value)
+{
+    const struct msr_policy_row *row = policy_msr_find(msr);
+
+    return policy_msr_on_read(row, v->partition->msr_features, v->vcpu.regime) != POLICY_RESERVED &&
+           handlers[row->handler].read != NULL && handlers[row->handler].read(v, msr, row, value);
+}
+
+bool exit_write_msr(struct partition_vcpu *v, uint32_t msr, uint64_t value)
+{
+    const struct msr_policy_row *row = policy_msr_find(msr);
+
+    return policy_msr_on_write(row, v->partition->msr_features, v->vcpu.regime) != POLICY_RESERVED &&
+           handlers[row->handler].write != NULL && handlers[row->handler].write(v, msr, row, &value);
+}
 
 void exit_rdmsr(struct partition_vcpu *v)
 {
     uint64_t *registers = v->vcpu.registers;
-    uint32_t msr = (uint32_t)registers[VCPU_RCX];
-    const struct msr_policy_row *row = policy_msr_find(msr);
     uint64_t value;
 
-    if (policy_msr_on_read(row, v->partition->msr_features, v->vcpu.regime) == POLICY_RESERVED ||
-        handlers[row->handler].read == NULL || !handlers[row->handler].read(v, msr, row, &value)) {
+    if (!exit_read_msr(v, (uint32_t)registers[VCPU_RCX], &value)) {
         exit_inject(v, X86_VECTOR_GP);
         return;
     }
@@ -344,12 +368,9 @@ void exit_rdmsr(struct partition_vcpu *v)
 void exit_wrmsr(struct partition_vcpu *v)
 {
     const uint64_t *registers = v->vcpu.registers;
-    uint32_t msr = (uint32_t)registers[VCPU_RCX];
     uint64_t value = registers[VCPU_RDX] << 32 | (uint32_t)registers[VCPU_RAX];
-    const struct msr_policy_row *row = policy_msr_find(msr);
 
-    if (policy_msr_on_write(row, v->partition->msr_features, v->vcpu.regime) == POLICY_RESERVED ||
-        handlers[row->handler].write == NULL || !handlers[row->handler].write(v, msr, row, &value)) {
+    if (!exit_write_msr(v, (uint32_t)registers[VCPU_RCX], value)) {
         exit_inject(v, X86_VECTOR_GP);
         return;
     }

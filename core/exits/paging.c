@@ -36,6 +36,9 @@ static unsigned access_of(struct partition_vcpu *v, uint64_t error_code)
         access = PAGING_WRITE;
     if ((error_code & PAGE_FAULT_USER) != 0)
         return access | PAGING_USER;
+    /* How it is made else, only SMAP wants to know. */
+    if ((v->walk.registers.cr4 & X86_CR4_SMAP) == 0)
+        return access;
     /* A supervisor access at CPL 3 is one of the processor's own, which EFLAGS.AC does not concern. */
     const unsigned how = linear_access(v);
     return access | ((how & PAGING_USER) != 0 ? STAGE_ACCESS_IMPLICIT : how);

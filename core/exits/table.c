@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "core/exits/exits.h"
 
+#include "core/nested_guest.h"
+
 /* Beside each row stands why, where it is not the plain emulation of the instruction or event. */
 exit_handler *const exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_REASON_EXCEPTION_OR_NMI] = exit_exception_or_nmi,
@@ -22,15 +24,15 @@ exit_handler *const exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_REASON_RDTSC] = exit_unexpected,
     [EXIT_REASON_RSM] = exit_undefined_opcode, /* outside SMM */
     [EXIT_REASON_VMCALL] = exit_vmcall,
-    [EXIT_REASON_VMCLEAR] = exit_undefined_opcode, /* VMX is not offered */
-    [EXIT_REASON_VMLAUNCH] = exit_undefined_opcode,
-    [EXIT_REASON_VMPTRLD] = exit_undefined_opcode,
-    [EXIT_REASON_VMPTRST] = exit_undefined_opcode,
-    [EXIT_REASON_VMREAD] = exit_undefined_opcode,
-    [EXIT_REASON_VMRESUME] = exit_undefined_opcode,
-    [EXIT_REASON_VMWRITE] = exit_undefined_opcode,
-    [EXIT_REASON_VMXOFF] = exit_undefined_opcode,
-    [EXIT_REASON_VMXON] = exit_undefined_opcode,
+    [EXIT_REASON_VMCLEAR] = exit_vmx_instruction,
+    [EXIT_REASON_VMLAUNCH] = exit_vmx_instruction,
+    [EXIT_REASON_VMPTRLD] = exit_vmx_instruction,
+    [EXIT_REASON_VMPTRST] = exit_vmx_instruction,
+    [EXIT_REASON_VMREAD] = exit_vmx_instruction,
+    [EXIT_REASON_VMRESUME] = exit_vmx_instruction,
+    [EXIT_REASON_VMWRITE] = exit_vmx_instruction,
+    [EXIT_REASON_VMXOFF] = exit_vmx_instruction,
+    [EXIT_REASON_VMXON] = exit_vmx_instruction,
     [EXIT_REASON_CR_ACCESS] = exit_cr_access,
     [EXIT_REASON_MOV_DR] = exit_unexpected, /* debug registers are the guest's */
     [EXIT_REASON_IO_INSTRUCTION] = exit_io,
@@ -53,10 +55,10 @@ exit_handler *const exit_handlers[EXIT_REASON_COUNT] = {
     [EXIT_REASON_LDTR_TR_ACCESS] = exit_unexpected,
     [EXIT_REASON_EPT_VIOLATION] = exit_ept_violation,
     [EXIT_REASON_EPT_MISCONFIGURATION] = exit_ept_misconfiguration,
-    [EXIT_REASON_INVEPT] = exit_undefined_opcode,
+    [EXIT_REASON_INVEPT] = exit_vmx_instruction,
     [EXIT_REASON_RDTSCP] = exit_unexpected,
     [EXIT_REASON_PREEMPTION_TIMER] = exit_nothing, /* core/run.c looks at the time itself */
-    [EXIT_REASON_INVVPID] = exit_undefined_opcode,
+    [EXIT_REASON_INVVPID] = exit_vmx_instruction,
     [EXIT_REASON_WBINVD] = exit_skip, /* memory is coherent */
     [EXIT_REASON_XSETBV] = exit_xsetbv,
     [EXIT_REASON_APIC_WRITE] = exit_apic_write,

@@ -237,7 +237,7 @@ static void finish_switch(struct partition_vcpu *v, const struct task_switch *re
     if (faults) {
         inject_fault(v, &outcome->fault);
     } else if (outcome->trap) {
-        exit_update_debug_registers(v, X86_DR6_BT);
+        exit_update_debug_registers(&v->vcpu, X86_DR6_BT);
         exit_inject(v, X86_VECTOR_DB);
     }
 }

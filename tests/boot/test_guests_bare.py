@@ -13,7 +13,7 @@ import pytest
 from tests.boot import bare, compare
 
 BUILD = Path(os.environ.get("BUILD", bare.ROOT / "build"))
-GUESTS = bare.compared() + ["bench_exits"]
+GUESTS = bare.compared() + sorted(bare.NESTED) + ["bench_exits", "bench_nested"]
 
 
 def image(name):

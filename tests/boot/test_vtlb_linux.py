@@ -38,14 +38,14 @@ def last_line(text):
 def pipelines(machine, count):
     """Pipelines of four processes each, whose answers are added up."""
     run(machine, "f() { seq 100 | grep -v x | sort -rn | head -n 1; }")
-    run(machine, f"for i in $(seq {count}); do f; done >/tmp/p", timeout=900)
+    run(machine, f"for i in $(seq {count}); do f; done >/tmp/p", timeout=3600)
     assert last_line(run(machine, "awk '{s += $1} END {print s}' /tmp/p")) == str(100 * count)
 
 
 def forks(machine, count):
     """Processes that end with a status, ten of which run at a time; every status is looked at."""
     run(machine, "g() { for j in $(seq $1); do (exit 7); echo $?; done; }")
-    run(machine, f"(for i in $(seq 10); do g {count // 10} >/tmp/f.$i & done; wait)", timeout=1800)
+    run(machine, f"(for i in $(seq 10); do g {count // 10} >/tmp/f.$i & done; wait)", timeout=3600)
     assert last_line(run(machine, "cat /tmp/f.* | grep -c '^7$'")) == str(count)
 
 
@@ -54,10 +54,10 @@ def copies(machine, lines):
     digest = hashlib.sha256("".join(f"{i}\n" for i in range(1, lines + 1)).encode()).hexdigest()
     run(machine, "mkdir -p /tmp/t")
     run(machine, "mount -t tmpfs -o size=64m tmpfs /tmp/t")
-    run(machine, f"seq {lines} >/tmp/t/a", timeout=600)
-    run(machine, "dd if=/tmp/t/a of=/tmp/t/b bs=5003", timeout=600)
-    run(machine, "dd if=/tmp/t/b of=/tmp/t/c bs=1M", timeout=600)
-    sums = re.findall(r"^([0-9a-f]{64}) ", run(machine, "sha256sum /tmp/t/*", timeout=600), re.MULTILINE)
+    run(machine, f"seq {lines} >/tmp/t/a", timeout=3600)
+    run(machine, "dd if=/tmp/t/a of=/tmp/t/b bs=5003", timeout=3600)
+    run(machine, "dd if=/tmp/t/b of=/tmp/t/c bs=1M", timeout=3600)
+    sums = re.findall(r"^([0-9a-f]{64}) ", run(machine, "sha256sum /tmp/t/*", timeout=3600), re.MULTILINE)
     assert sums == [digest] * 3
     run(machine, "umount /tmp/t")
 
@@ -81,7 +81,7 @@ def test_linux(machine, tmp_path, model, paging, vcpus, processes):
     if processes > 0:
         pipelines(machine, processes // 20)
         forks(machine, processes)
-        copies(machine, 500 * processes)
+        copies(machine, 100 * processes)
     log = run(machine, "dmesg -r")
     assert "stall" not in log
     assert [line for line in warnings(log) if line not in allowed and line not in REASONS] == []

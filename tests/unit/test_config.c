@@ -104,6 +104,7 @@ static void defaults(void **state)
     assert_int_equal(partition->cpus.place.line, 0);
     assert_int_equal(partition->paging, CONFIG_PAGING_AUTO);
     assert_int_equal(partition->paging_place.line, 0);
+    assert_false(partition->nested);
     assert_int_equal(partition->shared_count, 0);
     assert_int_equal(partition->timeout, 30);
     assert_false(partition->start_manually);
@@ -307,7 +308,7 @@ static void names(void **state)
 }
 
 #define PARTITION_KEYS                                                                                       \
-    "; a partition has memory, vcpus, cpus, paging, boot, kernel, initrd, module, cmdline, console, "        \
+    "; a partition has memory, vcpus, cpus, paging, nested, boot, kernel, initrd, module, cmdline, console, "        \
     "shared, "                                                                                               \
     "doorbell, start, on-stop, timeout, policy.tpr, policy.cr0\n"
 
@@ -447,6 +448,7 @@ static void values(void **state)
         {"paging = base", "5:10: paging = base: must be auto, ept, vtlb or vtlb base\n"},
         {"paging = vtlb based", "5:10: paging = vtlb based: must be auto, ept, vtlb or vtlb base\n"},
         {"paging = vtlb base now", "5:10: paging = vtlb base now: must be auto, ept, vtlb or vtlb base\n"},
+        {"nested = maybe", "5:10: nested = maybe: must be no or yes\n"},
         {"paging =", "5:9: 'paging' has no value\n"},
         {"console = com1", "5:11: console = com1: must be none or uart\n"},
         {"on-stop = halt", "5:11: on-stop = halt: must be stay, restart or poweroff\n"},
@@ -502,6 +504,10 @@ static void paging(void **state)
         assert_int_equal(partition->paging, rows[i].paging);
         assert_int_equal(partition->paging_place.line, 5);
     }
+    expect(GOOD "nested = yes\n", "");
+    assert_true(partition->nested);
+    expect(GOOD "nested = no\n", "");
+    assert_false(partition->nested);
     expect(GOOD "paging = vtlb\npaging = ept\n", "6:1: 'paging' is given twice, first in line 5\n");
     assert_int_equal(partition->paging, CONFIG_PAGING_VTLB);
     expect(GOOD "paging = VTLB\n", "5:10: paging = VTLB: must be auto, ept, vtlb or vtlb base\n");

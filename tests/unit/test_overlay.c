@@ -59,6 +59,9 @@ static void one_page(void **state)
     assert_int_equal(t.address, GIB(2) + 0xff8);
     assert_int_equal(t.rights, PAGING_READ | PAGING_WRITE | PAGING_USER);
     assert_int_equal(t.page_shift, PAGE_SHIFT);
+    /* How the access is made is no right. */
+    const unsigned how = STAGE_ACCESS_AC | STAGE_ACCESS_IMPLICIT | STAGE_ACCESS_PROBE;
+    assert_int_equal(walk(&overlay, PLACE, PAGING_READ | how, &t, &fault), STAGE_DONE);
     assert_int_equal(walk(&overlay, PLACE, PAGING_EXECUTE, &t, &fault), STAGE_NO_MEMORY);
     assert_int_equal(fault.address, PLACE);
     assert_ptr_equal(fault.stage, &below);

@@ -108,6 +108,39 @@ static void other_instances(void **state)
     }
 }
 
+/* The monitor lists what the table has: each flag that the architecture defines beside those of the figure.
+ */
+static void newer_flags(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint64_t bit;
+        enum policy policy;
+    } newer[] = {
+        {"CR4.UMIP", X86_CR4_UMIP, POLICY_THROUGH},
+        {"CR4.LA57", X86_CR4_LA57, POLICY_THROUGH},
+        {"CR4.FSGSBASE", X86_CR4_FSGSBASE, POLICY_THROUGH},
+        {"CR4.PCIDE", X86_CR4_PCIDE, POLICY_THROUGH},
+        {"CR4.KL", X86_CR4_KL, POLICY_RESERVED},
+        {"CR4.SMEP", X86_CR4_SMEP, POLICY_THROUGH},
+        {"CR4.SMAP", X86_CR4_SMAP, POLICY_THROUGH},
+        {"CR4.PKE", X86_CR4_PKE, POLICY_THROUGH},
+        {"CR4.CET", X86_CR4_CET, POLICY_RESERVED},
+        {"CR4.PKS", X86_CR4_PKS, POLICY_RESERVED},
+        {"CR4.UINTR", X86_CR4_UINTR, POLICY_RESERVED},
+        {"CR4.LASS", X86_CR4_LASS, POLICY_RESERVED},
+        {"CR4.LAM_SUP", X86_CR4_LAM_SUP, POLICY_RESERVED},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(newer); i++) {
+        const struct cr_policy_row *row = row_named(newer[i].name);
+
+        assert_int_equal(BIT(row->bit), newer[i].bit);
+        assert_int_equal(row->instance[CR_INSTANCE_RESTRICTED].policy, newer[i].policy);
+    }
+}
+
 /* ---- The figures, a bit at a time ------------------------------------------------------------------------
  */
 
@@ -362,6 +395,35 @@ static void fixed_bits(void **state)
     assert_string_equal(row, "CR0.CD");
 }
 
+/* Fails when the hardware lets a guest have what its CPUID does not offer. */
+static void not_offered(void **state)
+{
+    (void)state;
+    size_t count;
+    const struct cr_policy_row *rows = policy_cr_rows(&count);
+
+    for (unsigned instance = 0; instance < CR_INSTANCES; instance++) {
+        for (size_t i = 0; i < count; i++) {
+            struct register_policy_settings s = settings;
+            const uint64_t bit = rows[i].bit < 64 ? BIT(rows[i].bit) : 0;
+            struct register_policy policy;
+
+            if (rows[i].reg != POLICY_CR4)
+                continue;
+            s.instance = instance;
+            s.cr4_offered &= ~bit;
+            assert_int_equal(policy_cr_derive(&policy, &s, NULL), 0);
+            assert_int_equal(policy.cr4.allowed & bit, 0);
+            assert_int_equal(policy.cr4.mask & bit, bit);
+            assert_int_equal(policy.cr4.follow & bit, 0);
+            assert_int_equal(policy_cr_hardware(&policy.cr4, bit) & bit, policy.cr4.value & bit);
+        }
+    }
+    const struct register_policy policy = derive(CR_INSTANCE_RESTRICTED, 0, 0);
+    assert_int_equal(policy.cr0.fixed, X86_CR0_ET);
+    assert_int_equal(policy.cr0.fixed & ~policy.cr0.ignored, 0); /* what is fixed cannot be written */
+}
+
 static void overrides(void **state)
 {
     (void)state;
@@ -403,7 +465,14 @@ static void overrides(void **state)
             if (rows[i].reg == POLICY_CR3)
                 assert_int_equal(policy.cr3, POLICY_INTERCEPT);
             if (bit != 0 && rows[i].instance[instance].policy == POLICY_THROUGH) {
+                const struct register_policy plain = derive(instance, 0, 0);
                 const struct cr_policy *cr = cr_policy(&policy, rows[i].reg);
+                const struct cr_policy *before = cr_policy(&plain, rows[i].reg);
+
+                /* It, and no other. */
+                assert_int_equal(cr->mask, before->mask | bit);
+                assert_int_equal(cr->intercept, before->intercept | bit);
+                assert_int_equal(cr->follow, before->follow | bit);
 
                 assert_true(cr->mask & cr->intercept & bit);
                 assert_true(policy_cr_hardware(cr, bit) & bit);
@@ -484,6 +553,91 @@ static void cr0_writes(void **state)
                              ((before.cr0 ^ value) & (X86_CR0_PG | X86_CR0_CD | X86_CR0_NW)));
     }
     assert_true(faults > 100 && done > 100);
+}
+
+/*
+ * One case for each flag that a rule asks for, with others in its register that it does not. Fails when a
+ * rule takes one flag of a register for another.
+ */
+static void rules_of_cr0(void **state)
+{
+    (void)state;
+    const uint64_t on = X86_CR0_PE | X86_CR0_PG | X86_CR0_ET, off = X86_CR0_PE | X86_CR0_ET;
+    static const uint64_t other = X86_EFER_NXE | X86_EFER_SCE;
+    static const uint64_t cd = X86_CR0_CD, nw = X86_CR0_NW, wp = X86_CR0_WP;
+    const struct {
+        struct cr_state before;
+        uint64_t value;
+        enum cr_answer answer;
+        unsigned effects;
+    } cases[] = {
+        /* CET wants WP. */
+        {{.cr0 = off | wp, .cr4 = X86_CR4_CET}, off, CR_GP, 0},
+        {{.cr0 = off | wp, .cr4 = X86_CR4_CET}, off | wp | X86_CR0_TS, CR_DONE, 0},
+        /* Paging without long mode, though EFER is not 0. */
+        {{.cr0 = off, .efer = other, .cs_l = true}, on, CR_DONE, CR_EFFECT_FLUSH},
+        {{.cr0 = on, .efer = other, .cs_l = true}, off, CR_DONE, CR_EFFECT_FLUSH},
+        {{.cr0 = off, .cr4 = X86_CR4_PAE, .efer = other}, on, CR_DONE, CR_EFFECT_FLUSH | CR_EFFECT_PDPTES},
+        /* PDPTEs are loaded with CD and with NW. */
+        {{.cr0 = on | cd | nw, .cr4 = X86_CR4_PAE}, on | cd, CR_DONE, CR_EFFECT_PDPTES},
+        {{.cr0 = on | cd, .cr4 = X86_CR4_PAE}, on, CR_DONE, CR_EFFECT_PDPTES},
+        {{.cr0 = on, .cr4 = X86_CR4_PAE}, on | wp, CR_DONE, 0},
+    };
+    const struct register_policy policy = derive(CR_INSTANCE_UNRESTRICTED, 0, 0);
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct cr_state s = cases[i].before;
+        unsigned effects = UINT32_MAX;
+
+        assert_int_equal(policy_cr0_write(&policy, &s, cases[i].value, &effects), cases[i].answer);
+        assert_int_equal(effects, cases[i].effects);
+        assert_int_equal(s.cr0, cases[i].answer == CR_DONE ? cases[i].value : cases[i].before.cr0);
+    }
+}
+
+static void rules_of_cr4(void **state)
+{
+    (void)state;
+    const uint64_t on = X86_CR0_PE | X86_CR0_PG | X86_CR0_ET, pae = X86_CR4_PAE, pcide = X86_CR4_PCIDE;
+    const uint64_t long_mode = X86_EFER_LME | X86_EFER_LMA;
+    const struct {
+        struct cr_state before;
+        uint64_t value;
+        enum cr_answer answer;
+        unsigned effects;
+    } cases[] = {
+        /* PAE can be cleared outside long mode, though EFER is not 0; in it, it must stay. */
+        {{.cr0 = on, .cr4 = pae, .efer = X86_EFER_NXE}, 0, CR_DONE, CR_EFFECT_FLUSH},
+        {{.cr0 = on, .cr4 = pae, .efer = long_mode}, X86_CR4_PGE | X86_CR4_TSD, CR_GP, 0},
+        /* A PCID is no hindrance to the end of PCIDs. */
+        {{.cr0 = on, .cr3 = 0x1001, .cr4 = pae | pcide, .efer = long_mode}, pae, CR_DONE, CR_EFFECT_FLUSH},
+        /* CET wants WP. */
+        {{.cr0 = on}, X86_CR4_CET, CR_GP, 0},
+        {{.cr0 = on | X86_CR0_WP}, X86_CR4_CET, CR_DONE, 0},
+    };
+    struct register_policy policy = derive(CR_INSTANCE_UNRESTRICTED, 0, 0);
+
+    policy.cr4.allowed |= X86_CR4_CET; /* as if it were offered */
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct cr_state s = cases[i].before;
+        unsigned effects = UINT32_MAX;
+
+        assert_int_equal(policy_cr4_write(&policy, &s, cases[i].value, &effects), cases[i].answer);
+        assert_int_equal(effects, cases[i].effects);
+        assert_int_equal(s.cr4, cases[i].answer == CR_DONE ? cases[i].value : cases[i].before.cr4);
+    }
+
+    /* SDM vol. 3, "PDPTE Registers": which flags load them, of all that can change under PAE paging. */
+    for (unsigned n = 0; n < 64; n++) {
+        struct cr_state s = {.cr0 = on, .cr4 = pae, .efer = X86_EFER_NXE};
+        const uint64_t bit = BIT(n), loads = X86_CR4_PGE | X86_CR4_PSE | X86_CR4_SMEP;
+        unsigned effects;
+
+        if (!(CR4_OFFERED & bit & ~pae & ~pcide))
+            continue;
+        assert_int_equal(policy_cr4_write(&policy, &s, pae | bit, &effects), CR_DONE);
+        assert_int_equal((effects & CR_EFFECT_PDPTES) != 0, (loads & bit) != 0);
+    }
 }
 
 static void cr4_writes(void **state)
@@ -594,6 +748,16 @@ static void efer_writes(void **state)
     assert_int_equal(policy_efer_write(&policy, &s, X86_EFER_NXE, &effects), CR_GP);
     assert_int_equal(policy_efer_write(&policy, &s, X86_EFER_LME | X86_EFER_NXE, &effects), CR_DONE);
     assert_int_equal(s.efer, X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE);
+    effects = UINT32_MAX;
+    assert_int_equal(policy_efer_write(&policy, &s, X86_EFER_LME, &effects), CR_DONE);
+    assert_int_equal(s.efer, X86_EFER_LME | X86_EFER_LMA); /* what is not written is 0 */
+    assert_int_equal(effects, 0);
+
+    /* LMA is ignored even where there is no long mode. */
+    policy.efer = X86_EFER_NXE;
+    s = (struct cr_state){.cr0 = X86_CR0_PE};
+    assert_int_equal(policy_efer_write(&policy, &s, X86_EFER_LMA | X86_EFER_NXE, &effects), CR_DONE);
+    assert_int_equal(s.efer, X86_EFER_NXE);
 }
 
 static void lmsw_and_clts(void **state)
@@ -646,7 +810,9 @@ static void controls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_printed),      cmocka_unit_test(other_instances),
+        cmocka_unit_test(as_printed),      cmocka_unit_test(newer_flags),
+        cmocka_unit_test(not_offered),     cmocka_unit_test(rules_of_cr0),
+        cmocka_unit_test(rules_of_cr4),    cmocka_unit_test(other_instances),
         cmocka_unit_test(each_flag),       cmocka_unit_test(random_registers),
         cmocka_unit_test(fixed_bits),      cmocka_unit_test(overrides),
         cmocka_unit_test(cr0_writes),      cmocka_unit_test(cr4_writes),

@@ -118,22 +118,109 @@ static void bad_arguments(void **state)
 {
     struct machine *machine = machine_make(GIB(1), GIB(2), VTLB_PAGES_MIN + 2, true, true);
     struct vtlb_context a, b, c;
-    struct stage_chain none = {.count = 0}, many = {.count = STAGES_MAX + 1};
+    const struct stage *p2m = &machine->p2m.stage;
+    const struct stage_chain none = {.count = 0}, many = {.count = STAGES_MAX + 1};
+    const struct stage_chain longest = {.stages = {p2m, p2m, p2m}, .count = STAGES_MAX};
     struct vtlb small;
     (void)state;
 
     assert_int_equal(
         vtlb_init(&small, HPA(0), VTLB_PAGES_MIN - 1, machine->tables, &machine->vtlb.hardware, VTLB_CACHED),
         -EINVAL);
+    machine_free(machine_make(GIB(1), GIB(2), VTLB_PAGES_MIN, true, true)); /* just enough */
     assert_int_equal(vtlb_context_init(&a, &machine->vtlb, &none, &paging_ept), -EINVAL);
     assert_int_equal(vtlb_context_init(&a, &machine->vtlb, &many, &paging_ept), -EINVAL);
     assert_int_equal(vtlb_context_init(&a, &machine->vtlb, &machine->chain, &paging_x86_32bit), -EINVAL);
     assert_int_equal(vtlb_context_init(&a, &machine->vtlb, &machine->chain, &paging_ept), 0);
-    assert_int_equal(vtlb_context_init(&b, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    assert_int_equal(vtlb_context_init(&b, &machine->vtlb, &longest, &paging_ept), 0);
     /* Besides, a guest's address space with its longest path must fit. */
     assert_int_equal(vtlb_context_init(&c, &machine->vtlb, &machine->chain, &paging_ept), -ENOMEM);
     vtlb_context_destroy(&a);
     assert_int_equal(vtlb_context_init(&c, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    assert_sound(machine);
+    machine_free(machine);
+}
+
+/* Fails when what a context that is given up had is not told of to the processor, or not given back. */
+static void destroyed(void **state)
+{
+    struct machine *machine = machine_make(GIB(1), GIB(3), 16, true, true);
+    struct vtlb_statistics *statistics = &machine->vtlb.statistics;
+    struct vtlb_context context;
+    struct vtlb_result result;
+    (void)state;
+
+    machine_map(machine, 0, GIB(1), KIB(32), RWX, MEMORY_TYPE_WB);
+    assert_int_equal(vtlb_context_init(&context, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    assert_int_equal(vtlb_miss(&context, 0, PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(vtlb_miss(&context, PAGE_SIZE, PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(vtlb_generation(&machine->vtlb), 1);
+    vtlb_context_destroy(&context);
+    assert_true(vtlb_generation(&machine->vtlb) > 1);
+    assert_int_equal(statistics->flushes[VTLB_FLUSH_DESTROY], 1);
+    assert_int_equal(statistics->flushed_entries, 2);
+    assert_int_equal(statistics->tables_used, 0);
+    assert_sound(machine);
+    machine_free(machine);
+}
+
+/* EPT's large pages and page tables' are offered apart. Fails when one's offer counts for the other. */
+static void large_pages_of_each(void **state)
+{
+    (void)state;
+    for (unsigned offer = 0; offer < 4; offer++) {
+        struct machine *machine = machine_make(GIB(1), GIB(4), 32, true, true);
+        struct vtlb_context ept, pages;
+        struct vtlb_result result;
+
+        machine->vtlb.hardware.pages_1g = offer & 1;
+        machine->vtlb.hardware.page_tables_1g = offer & 2;
+        machine_map(machine, 0, GIB(1), GIB(2), RWX, MEMORY_TYPE_WB);
+        assert_int_equal(vtlb_context_init(&ept, &machine->vtlb, &machine->chain, &paging_ept), 0);
+        assert_int_equal(vtlb_context_init(&pages, &machine->vtlb, &machine->chain, &paging_x86_4level), 0);
+        assert_int_equal(vtlb_miss(&ept, GIB(1), PAGING_READ, &result), VTLB_FILLED);
+        assert_int_equal(result.translation.page_shift, offer & 1 ? PAGE_SHIFT_1G : PAGE_SHIFT_2M);
+        assert_int_equal(vtlb_miss(&pages, GIB(1), PAGING_READ, &result), VTLB_FILLED);
+        assert_int_equal(result.translation.page_shift, offer & 2 ? PAGE_SHIFT_1G : PAGE_SHIFT_2M);
+        assert_int_equal(walk_ept(vtlb_root(&ept), GIB(1)).shift, offer & 1 ? 30 : 21);
+        assert_int_equal(walk_pages(vtlb_root(&pages), false, GIB(1)).shift, offer & 2 ? 30 : 21);
+        assert_sound(machine);
+        machine_free(machine);
+    }
+}
+
+/*
+ * A processor with A and D flags in EPT sets them in entries, where one of them has the place of a mark for
+ * page tables. Fails when that is taken for the mark.
+ */
+static void ept_flags_of_the_processor(void **state)
+{
+    struct machine *machine = machine_make(GIB(1), GIB(3), 16, true, true);
+    struct vtlb_statistics *statistics = &machine->vtlb.statistics;
+    struct vtlb_context context;
+    struct vtlb_result result;
+    (void)state;
+
+    machine_map(machine, 0, GIB(1), KIB(32), PAGING_READ | PAGING_WRITE, MEMORY_TYPE_WB);
+    assert_int_equal(vtlb_context_init(&context, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(vtlb_miss(&context, i * PAGE_SIZE, PAGING_WRITE, &result), VTLB_FILLED);
+    uint64_t *entry = (uint64_t *)(uintptr_t)vtlb_root(&context).value;
+    for (int level = 4; level > 1; level--)
+        entry = (uint64_t *)(uintptr_t)(entry[0] & 0xffffffffff000);
+    for (unsigned i = 0; i < 8; i++)
+        entry[i] |= EPT_ACCESSED | EPT_DIRTY;
+    assert_sound(machine);
+
+    /* The same again, one page alone, and all with their table. */
+    assert_int_equal(vtlb_miss(&context, 0, PAGING_WRITE, &result), VTLB_FILLED);
+    assert_int_equal(statistics->stale, 1);
+    assert_int_equal(vtlb_generation(&machine->vtlb), 1);
+    vtlb_flush_range(&context, PAGE_SIZE, 1, VTLB_FLUSH_P2M);
+    assert_sound(machine);
+    vtlb_flush(&context, VTLB_FLUSH_P2M);
+    assert_int_equal(statistics->flushed_entries, 8);
+    assert_int_equal(statistics->prefetched_used, 0);
     assert_sound(machine);
     machine_free(machine);
 }
@@ -180,6 +267,7 @@ static void flush_ranges(void **state)
     /* The last entries go, and with them their tables. */
     vtlb_flush_range(&context, 0, MIB(8), VTLB_FLUSH_P2M);
     assert_int_equal(machine->vtlb.statistics.tables_used, 4);
+    assert_int_equal(machine->vtlb.dirty.count, 0); /* what is given back empty need not be cleared */
     assert_true(walk_ept(root, BIT(40)).present);
     assert_int_equal(machine->vtlb.statistics.flushed_entries, 11);
     assert_sound(machine);
@@ -255,10 +343,13 @@ static void quota_reclaim(void **state)
     assert_int_equal(statistics->cleaned_late, late);
 
     /* A new root takes a page from somebody's tables. */
-    for (uint64_t n = 0; n < 3; n++)
+    for (uint64_t n = 0; n < 4; n++)
         assert_int_equal(vtlb_miss(&contexts[0], n << 39, PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(statistics->tables_used, 16);
+    const uint64_t evictions = statistics->evictions;
     struct vtlb_context fifth;
     assert_int_equal(vtlb_context_init(&fifth, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    assert_int_equal(statistics->evictions, evictions + 1);
     assert_sound(machine);
     vtlb_context_destroy(&contexts[1]);
     vtlb_context_destroy(&fifth);
@@ -505,6 +596,53 @@ static void audit_shared(void **state)
     machine_free(machine);
 }
 
+static unsigned types_asked;
+
+static uint8_t count_types(void *data, hpa_t address, uint8_t *page_shift)
+{
+    types_asked++;
+    return machine_memory_type(data, address, page_shift);
+}
+
+/*
+ * The MTRRs are asked once for all of a piece of memory of one type. Fails when they are asked again, when
+ * the answer is taken for another piece's, or when it outlives the change of the types.
+ */
+static void types_remembered(void **state)
+{
+    struct machine *machine = machine_make(0, MIB(16), 16, false, false);
+    struct vtlb_context context;
+    struct vtlb_result result;
+    (void)state;
+
+    machine->vtlb.hardware.memory_type = count_types;
+    machine->ranges[0] = (struct type_range){5 * PAGE_SIZE, 6 * PAGE_SIZE, MEMORY_TYPE_UC};
+    machine->range_count = 1;
+    machine_map(machine, 0, 0, MIB(16), RWX, MEMORY_TYPE_WB);
+    assert_int_equal(vtlb_context_init(&context, &machine->vtlb, &machine->chain, &paging_ept), 0);
+    static const struct {
+        uint64_t gpa;
+        uint8_t type;
+        unsigned asked;
+    } first[] = {
+        {5 * PAGE_SIZE, MEMORY_TYPE_UC, 1},      {0, MEMORY_TYPE_WB, 2},          {MIB(4), MEMORY_TYPE_WB, 3},
+        {MIB(4) + PAGE_SIZE, MEMORY_TYPE_WB, 3}, {MIB(6) - 1, MEMORY_TYPE_WB, 3}, {MIB(6), MEMORY_TYPE_WB, 4},
+    };
+    types_asked = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(first); i++) {
+        assert_int_equal(vtlb_miss(&context, first[i].gpa, PAGING_READ, &result), VTLB_FILLED);
+        assert_int_equal(walk_ept(vtlb_root(&context), first[i].gpa).type, first[i].type);
+        assert_int_equal(types_asked, first[i].asked);
+    }
+
+    machine->ranges[0] = (struct type_range){MIB(6), MIB(8), MEMORY_TYPE_WT};
+    vtlb_drop(&machine->vtlb, VTLB_FLUSH_P2M);
+    vtlb_flush(&context, VTLB_FLUSH_P2M);
+    assert_int_equal(vtlb_miss(&context, MIB(6), PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(walk_ept(vtlb_root(&context), MIB(6)).type, MEMORY_TYPE_WT);
+    machine_free(machine);
+}
+
 /* SDM vol. 3, table "Effective Page-Level Memory Types": rows by MTRR, columns UC UC- WC WT WB WP by PAT. */
 static void memory_types(void **state)
 {
@@ -525,9 +663,19 @@ static void memory_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_types),  cmocka_unit_test(ept_entries),  cmocka_unit_test(ept_outcomes),
-        cmocka_unit_test(bad_arguments), cmocka_unit_test(flush_ranges), cmocka_unit_test(quota_reclaim),
-        cmocka_unit_test(ept_random),    cmocka_unit_test(audit_finds),  cmocka_unit_test(audit_shared),
+        cmocka_unit_test(memory_types),
+        cmocka_unit_test(ept_entries),
+        cmocka_unit_test(ept_outcomes),
+        cmocka_unit_test(bad_arguments),
+        cmocka_unit_test(flush_ranges),
+        cmocka_unit_test(quota_reclaim),
+        cmocka_unit_test(ept_random),
+        cmocka_unit_test(audit_finds),
+        cmocka_unit_test(audit_shared),
+        cmocka_unit_test(destroyed),
+        cmocka_unit_test(types_remembered),
+        cmocka_unit_test(large_pages_of_each),
+        cmocka_unit_test(ept_flags_of_the_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

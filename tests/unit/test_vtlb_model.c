@@ -28,13 +28,19 @@ static uint64_t random_linear(struct test *test)
     return test->recent[pick(&test->random, ARRAY_SIZE(test->recent))];
 }
 
-static void random_root(struct test *test)
+static uint64_t random_root(struct test *test)
 {
     const uint64_t root = pick(&test->random, GUEST_ROOTS) * PAGE_SIZE;
+
+    return model_now(&test->model)->format == MODEL_PAE ? root + pick(&test->random, 3) * 32 : root;
+}
+
+static void load_random_root(struct test *test)
+{
     const bool pcids = has_pcids(test);
 
-    load_root(test, model_now(&test->model)->format == MODEL_PAE ? root + pick(&test->random, 3) * 32 : root,
-              pcids ? pick(&test->random, MODEL_TAGS) : 0, !pcids || rarely(&test->random, 2));
+    load_root(test, random_root(test), pcids ? pick(&test->random, MODEL_TAGS) : 0,
+              !pcids || rarely(&test->random, 2));
 }
 
 static bool is_pdpte(const struct test *test, uint64_t gpa)
@@ -67,6 +73,33 @@ static void write_entry(struct test *test)
     store_entry(test, gpa, entry);
 }
 
+/* The entry at `gpa` of the guest's tables; false: they are not to be written there. */
+static bool load_entry(struct test *test, uint64_t gpa, uint64_t *entry)
+{
+    *entry = 0;
+    if (gpa / 8 >= MODEL_WORDS || is_pdpte(test, gpa))
+        return false;
+    memcpy(entry, (unsigned char *)&test->model.words[gpa / 8] + gpa % 8, entry_size(test));
+    return true;
+}
+
+/* What a guest does after a fault: there is a page now, by good entries where the walk ended. */
+static void map(struct test *test, uint64_t linear)
+{
+    const uint64_t good = PTE_PRESENT | PTE_WRITE | PTE_USER;
+
+    for (unsigned i = 0; i < PAGING_LEVELS_MAX; i++) {
+        const struct model_walk walk =
+            model_walk(&test->model, model_now(&test->model), linear, test->model.time);
+        uint64_t entry;
+
+        if (walk.present || walk.entries == 0 || !load_entry(test, walk.entry[walk.entries - 1], &entry))
+            return;
+        store_entry(test, walk.entry[walk.entries - 1],
+                    good | pick(&test->random, MODEL_TABLE_FRAMES) * PAGE_SIZE | (entry & PTE_GLOBAL));
+    }
+}
+
 /*
  * What a guest does that changes a page and tells the processor so: it uses the page, writes its last entry,
  * invalidates any address of the page, and uses it again.
@@ -76,7 +109,7 @@ static void remap(struct test *test)
     const unsigned at = pick(&test->random, ARRAY_SIZE(test->recent));
     const uint64_t linear = test->recent[at];
     struct model_walk walk;
-    uint64_t entry = 0, gpa, within;
+    uint64_t entry, gpa, within;
 
     if (!access_address(test, linear, guest_access(&test->random)))
         return;
@@ -84,9 +117,8 @@ static void remap(struct test *test)
     if (walk.entries == 0)
         return;
     gpa = walk.entry[walk.entries - 1];
-    if (gpa / 8 >= MODEL_WORDS || is_pdpte(test, gpa))
+    if (!load_entry(test, gpa, &entry))
         return;
-    memcpy(&entry, (unsigned char *)&test->model.words[gpa / 8] + gpa % 8, entry_size(test));
     store_entry(test, gpa, guest_mutate(&test->random, test->paged, entry));
     within = random_next(&test->random) & (BIT(walk.shift) - 1);
     if (rarely(&test->random, 2))
@@ -131,13 +163,125 @@ static void invalidate_elsewhere(struct test *test)
     access_address(test, linear, guest_access(&test->random));
 }
 
+/* ---- Tables that come and go ---- */
+
+/* What the tables below `root` say of an address. */
+static struct model_walk walk_from(struct test *test, uint64_t root, uint64_t linear)
+{
+    struct model_era era = *model_now(&test->model);
+
+    era.registers.cr3 = root;
+    if (era.format == MODEL_PAE &&
+        !model_load_pdptes(&test->model, root, era.registers.physical_bits, era.registers.pdpte))
+        return (struct model_walk){0};
+    return model_walk(&test->model, &era, linear, test->model.time);
+}
+
+static uint64_t root_now(struct test *test)
+{
+    const struct model_era *now = model_now(&test->model);
+
+    return now->format == MODEL_PAE ? now->registers.cr3 & 0xffffffe0
+                                    : align_down(now->registers.cr3, PAGE_SIZE);
+}
+
+/* The space below `to` gets what the one below `from` has for an address, at some level. */
+static void share_table(struct test *test, uint64_t from, uint64_t to, uint64_t linear)
+{
+    const struct model_walk old = walk_from(test, to, linear), new = walk_from(test, from, linear);
+    const unsigned common = old.entries < new.entries ? old.entries : new.entries;
+    uint64_t entry, other;
+
+    if (common == 0)
+        return;
+    const unsigned i = pick(&test->random, common);
+    if (load_entry(test, new.entry[i], &entry) && load_entry(test, old.entry[i], &other))
+        store_entry(test, old.entry[i], entry);
+}
+
+/* Most often with the INVLPG that is due. */
+static void change_entry(struct test *test, uint64_t gpa, uint64_t entry, uint64_t linear)
+{
+    store_entry(test, gpa, entry);
+    if (!rarely(&test->random, 4))
+        invlpg(test, linear);
+}
+
+static void load_other(struct test *test, uint64_t root)
+{
+    load_root(test, root, model_now(&test->model)->tag, !has_pcids(test) || rarely(&test->random, 2));
+}
+
+/*
+ * What a guest does with tables that two address spaces have in common, with PCIDs also of one tag and
+ * without a flush in between: an entry above the page's is taken out, the page changes meanwhile, and the
+ * table comes back: there, by another entry, or in the other space. All steps are invalidated by INVLPG most
+ * of the time, and each may be missing.
+ */
+static void relink(struct test *test)
+{
+    const uint64_t linear = test->recent[pick(&test->random, ARRAY_SIZE(test->recent))];
+    const uint64_t other = random_root(test);
+    uint64_t home, entry, gone;
+
+    if (!access_address(test, linear, guest_access(&test->random)))
+        return;
+    home = root_now(test);
+    if (!rarely(&test->random, 4))
+        share_table(test, home, other, linear);
+    if (rarely(&test->random, 2)) {
+        load_other(test, other);
+        access_address(test, linear, guest_access(&test->random));
+    }
+
+    const struct model_walk walk =
+        model_walk(&test->model, model_now(&test->model), linear, test->model.time);
+    const uint64_t page = linear ^ (rarely(&test->random, 2) ? 0 : pick(&test->random, 16) * PAGE_SIZE);
+    const uint64_t leaf =
+        walk_from(test, root_now(test), page).entry[walk.entries > 0 ? walk.entries - 1 : 0];
+    const uint64_t out = walk.entries > 1 ? walk.entry[pick(&test->random, walk.entries - 1)] : leaf;
+
+    if (!walk.present)
+        return;
+    note(test, RELINK, linear, out, leaf);
+    access_address(test, page, guest_access(&test->random));
+    if (load_entry(test, out, &gone))
+        change_entry(test, out, gone & ~1ULL, linear);
+    for (unsigned turn = 1 + pick(&test->random, 3); turn > 0; turn--) {
+        if (!rarely(&test->random, 4) && load_entry(test, leaf, &entry))
+            change_entry(test, leaf, guest_mutate(&test->random, test->paged, entry), page);
+        switch (pick(&test->random, 6)) {
+        case 0:
+        case 1:
+            if (load_entry(test, out, &entry))
+                change_entry(test, out, gone, linear);
+            break;
+        case 2:
+        case 3:
+            share_table(test, root_now(test) == home ? other : home, root_now(test), linear);
+            if (!rarely(&test->random, 4))
+                invlpg(test, linear);
+            break;
+        case 4:
+            load_other(test, root_now(test) == home ? other : home);
+            break;
+        default:
+            invpcid(test, rarely(&test->random, 4) ? 2 : pick(&test->random, 2), model_now(&test->model)->tag,
+                    page);
+            break;
+        }
+        access_address(test, linear, guest_access(&test->random));
+        access_address(test, page, guest_access(&test->random));
+    }
+}
+
 /* How often each operation comes, of 256. The rest are accesses. */
 static const struct {
     enum operation operation;
     unsigned weight;
 } weights[] = {
-    {REMAP, 10}, {ELSEWHERE, 2}, {WRITE_ENTRY, 40}, {LOOK_AHEAD, 24}, {LOAD_ROOT, 8},
-    {INVLPG, 8}, {INVPCID, 5},   {TOGGLE, 3},       {CLEAN, 3},
+    {REMAP, 10},    {RELINK, 8}, {ELSEWHERE, 2}, {WRITE_ENTRY, 36}, {LOOK_AHEAD, 22},
+    {LOAD_ROOT, 8}, {INVLPG, 8}, {INVPCID, 5},   {TOGGLE, 3},       {CLEAN, 3},
 };
 
 static enum operation random_operation(struct test *test)
@@ -163,8 +307,12 @@ static void operate(struct test *test)
         at = pick(&test->random, ARRAY_SIZE(test->recent));
         if (rarely(&test->random, 8))
             test->recent[at] = guest_linear(&test->random, model_now(&test->model)->format);
-        if (!access_address(test, test->recent[at], guest_access(&test->random)) && rarely(&test->random, 3))
-            test->recent[at] = guest_linear(&test->random, model_now(&test->model)->format);
+        if (!access_address(test, test->recent[at], guest_access(&test->random))) {
+            if (rarely(&test->random, 3))
+                test->recent[at] = guest_linear(&test->random, model_now(&test->model)->format);
+            else if (rarely(&test->random, 2))
+                map(test, test->recent[at]);
+        }
         if (test->transient[0].shift != 0 && rarely(&test->random, 2)) {
             /* Nothing of it may be left after a moment in another role. */
             toggle(test, TOGGLE_WP);
@@ -178,6 +326,9 @@ static void operate(struct test *test)
     case REMAP:
         remap(test);
         break;
+    case RELINK:
+        relink(test);
+        break;
     case ELSEWHERE:
         invalidate_elsewhere(test);
         break;
@@ -188,7 +339,7 @@ static void operate(struct test *test)
         break;
     }
     case LOAD_ROOT:
-        random_root(test);
+        load_random_root(test);
         break;
     case INVLPG:
         invlpg(test, random_linear(test));
@@ -254,6 +405,7 @@ static void run_round(struct test *test, uint64_t seed)
           VTLB_PAGES_MIN + pick(&test->random, rarely(&test->random, 3) ? 40 : QUOTA_MAX - VTLB_PAGES_MIN),
           &offered);
     random_tables(test);
+    change_memory_types(test);
     era = model_now(&test->model);
     era->registers.physical_bits = rarely(&test->random, 2) ? 36 : 46;
     era->registers.gigabyte_pages = !rarely(&test->random, 3);

@@ -6,139 +6,7 @@
  * guest left alone, when a changed entry survives what the guest flushes it with, or an unchanged one does
  * not, when a table is not shared or outlives its last reference, or when a count is not exact.
  */
-#include "arch/x86/paging_x86.h"
-#include "arch/x86/registers.h"
-#include "mm/walk_x86.h"
-#include "tests/unit/vtlb_machine.h"
-
-#define GUEST_FRAMES 2048 /* 8 MiB: the tables are in the first MiB, each 2 MiB above are what is mapped */
-#define KERNEL       0xffffff8000000000ULL
-#define USER         0x400000ULL
-#define PAGES        64 /* that each half maps from there on */
-
-enum {
-    USER_RW = 0x67, /* P W U A D */
-    KERNEL_RW = 0x63,
-};
-
-/* Two processes, A and B, with a kernel half in common. */
-#define ROOT_A 0x1000ULL
-#define ROOT_B 0x2000ULL
-#define PT_A   0x12000ULL
-#define PT_B   0x22000ULL
-#define PT_K   0x32000ULL
-
-struct guest {
-    struct machine *machine;
-    unsigned char *memory;
-    uint64_t hpa;
-    struct walk_x86 walk;
-    struct stage_chain tables, chain;
-    struct walk_x86_registers registers;
-    struct vtlb *vtlb;
-    struct vtlb_statistics *s;
-    struct vtlb_context *context;
-};
-
-static uint64_t *entry_at(const struct guest *guest, uint64_t table, unsigned slot)
-{
-    return (uint64_t *)(void *)(guest->memory + table) + slot;
-}
-
-static void link_tables(const struct guest *guest, uint64_t root, unsigned top_slot, uint64_t tables,
-                        unsigned pd_slot)
-{
-    *entry_at(guest, root, top_slot) = tables | USER_RW;
-    *entry_at(guest, tables, 0) = (tables + 0x1000) | USER_RW;
-    *entry_at(guest, tables + 0x1000, pd_slot) = (tables + 0x2000) | USER_RW;
-}
-
-static struct guest *make_guest(uint32_t pages, enum vtlb_mode mode)
-{
-    struct guest *guest = calloc(1, sizeof(*guest));
-
-    assert_non_null(guest);
-    guest->memory = aligned_alloc(MIB(2), GUEST_FRAMES * PAGE_SIZE);
-    assert_non_null(guest->memory);
-    memset(guest->memory, 0, GUEST_FRAMES * PAGE_SIZE);
-    guest->hpa = (uint64_t)(uintptr_t)guest->memory;
-    guest->machine =
-        machine_make_in_mode(guest->hpa, guest->hpa + GUEST_FRAMES * PAGE_SIZE, pages, true, true, mode);
-    guest->vtlb = &guest->machine->vtlb;
-    guest->s = &guest->vtlb->statistics;
-    machine_map(guest->machine, 0, guest->hpa, GUEST_FRAMES * PAGE_SIZE, RWX, MEMORY_TYPE_WB);
-
-    link_tables(guest, ROOT_A, 0, 0x10000, 2);
-    link_tables(guest, ROOT_B, 0, 0x20000, 2);
-    link_tables(guest, ROOT_A, 511, 0x30000, 0);
-    *entry_at(guest, ROOT_B, 511) = 0x30000 | USER_RW;
-    for (unsigned i = 0; i < PAGES; i++) {
-        *entry_at(guest, PT_A, i) = (MIB(2) + i * PAGE_SIZE) | USER_RW;
-        *entry_at(guest, PT_B, i) = (MIB(4) + i * PAGE_SIZE) | USER_RW;
-        *entry_at(guest, PT_K, i) = (MIB(6) + i * PAGE_SIZE) | KERNEL_RW;
-    }
-    guest->tables = (struct stage_chain){.stages = {&guest->machine->p2m.stage}, .count = 1};
-    walk_x86_init(&guest->walk, &guest->tables);
-    guest->chain =
-        (struct stage_chain){.stages = {&guest->walk.stage, &guest->machine->p2m.stage}, .count = 2};
-    guest->registers = (struct walk_x86_registers){
-        .cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_WP,
-        .cr4 = X86_CR4_PAE | X86_CR4_PGE,
-        .efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE,
-        .pat = 0x0007040600070406,
-        .physical_bits = 40,
-        .gigabyte_pages = true,
-    };
-    return guest;
-}
-
-static void free_guest(struct guest *guest)
-{
-    machine_free(guest->machine);
-    free(guest->memory);
-    free(guest);
-}
-
-static void load(struct guest *guest, uint64_t root, uint16_t tag, uint32_t role, bool flush)
-{
-    const struct vtlb_space space = {
-        .chain = &guest->chain,
-        .source = &paging_x86_4level,
-        .target = &paging_x86_4level,
-        .root = root,
-        .role = role,
-        .tag = tag,
-    };
-
-    guest->registers.cr3 = root;
-    walk_x86_set(&guest->walk, &guest->registers);
-    guest->context = vtlb_switch(guest->vtlb, &space, flush);
-    assert_sound(guest->machine);
-}
-
-static struct seen look(const struct guest *guest, uint64_t linear)
-{
-    return walk_pages(vtlb_root(guest->context), false, linear);
-}
-
-/* What a guest's access takes: a miss if the entry is not there. Marks what the processor would. */
-static void touch(struct guest *guest, uint64_t linear)
-{
-    struct vtlb_result result;
-
-    if (!look(guest, linear).present)
-        assert_int_equal(vtlb_miss(guest->context, linear, PAGING_READ, &result), VTLB_FILLED);
-    uint64_t table = vtlb_root(guest->context).value, *entry = NULL;
-    for (int level = 4; level > 0; level--, table = *entry & 0xffffffffff000)
-        entry = (uint64_t *)(uintptr_t)table + (linear >> (9 * level + 3) & 511);
-    *entry |= PTE_ACCESSED;
-}
-
-static void touch_pages(struct guest *guest, uint64_t linear)
-{
-    for (unsigned i = 0; i < PAGES; i++)
-        touch(guest, linear + i * PAGE_SIZE);
-}
+#include "tests/unit/vtlb_guest.h"
 
 /* ---- Kept, shared, looked through ---- */
 
@@ -362,6 +230,221 @@ static void log_and_sharing(void **state)
     free_guest(guest);
 }
 
+/* What was invalidated before a table was made does not concern it, whoever links it. */
+static void made_after(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    for (unsigned i = 0; i < PAGES; i++)
+        *entry_at(guest, PT_K, i) |= PTE_GLOBAL;
+    load(guest, ROOT_A, 0, 0, true);
+    vtlb_invalidate_address(guest->vtlb, 0, KERNEL + 20 * PAGE_SIZE);
+    for (unsigned i = 1; i < VTLB_LOG; i++) /* the log is full, and nothing is lost */
+        vtlb_invalidate_address(guest->vtlb, 0, USER + i * PAGE_SIZE);
+    touch_pages(guest, KERNEL);
+    load(guest, ROOT_B, 0, 0, false);
+    touch(guest, KERNEL);
+    assert_true(look(guest, KERNEL + 20 * PAGE_SIZE).present);
+    assert_int_equal(guest->s->compared, 0);
+    free_guest(guest);
+}
+
+/* A new space links a table that was filled before the flush that its root was loaded with: not as it was. */
+static void flushed_by_a_new_space(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    load(guest, ROOT_A, 0, 0, true);
+    touch_pages(guest, KERNEL);
+    *entry_at(guest, PT_K, 20) = MIB(7) | KERNEL_RW;
+    load(guest, ROOT_B, 0, 0, true);
+    touch(guest, KERNEL);
+    assert_true(look(guest, KERNEL + 21 * PAGE_SIZE).present);
+    assert_false(look(guest, KERNEL + 20 * PAGE_SIZE).present);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/* Each address of a full log is obeyed by who comes back, whatever was flushed in between. */
+static void whole_log(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    assert_int_equal(PAGES, VTLB_LOG);
+    for (unsigned i = 0; i < PAGES; i++)
+        *entry_at(guest, PT_K, i) |= PTE_GLOBAL;
+    load(guest, ROOT_A, 1, 0, true);
+    touch_pages(guest, KERNEL);
+    load(guest, ROOT_B, 2, 0, true);
+    for (unsigned i = 0; i < PAGES; i++)
+        vtlb_invalidate_address(guest->vtlb, 2, KERNEL + i * PAGE_SIZE);
+    vtlb_invalidate(guest->vtlb, VTLB_SCOPE_NOT_GLOBALS, 0);
+    load(guest, ROOT_A, 1, 0, false);
+    for (unsigned i = 0; i < PAGES; i++)
+        assert_false(look(guest, KERNEL + i * PAGE_SIZE).present);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/* A table that two spaces have is looked at once for both. */
+static void looked_at_once(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    load(guest, ROOT_A, 0, 0, true);
+    touch_pages(guest, KERNEL);
+    load(guest, ROOT_B, 0, 0, true);
+    touch(guest, KERNEL);
+    load(guest, ROOT_A, 0, 0, true);
+    const uint64_t compared = guest->s->compared;
+    load(guest, ROOT_B, 0, 0, false);
+    assert_int_equal(guest->s->compared - compared, 1); /* B's top table has one entry */
+    load(guest, ROOT_A, 0, 0, false);
+    assert_int_equal(guest->s->compared - compared, 1);
+    free_guest(guest);
+}
+
+/* What happens in one tag, a flush or a fault, makes nobody look at tables of another. */
+static void other_tags(void **state)
+{
+    struct guest *guest = make_guest(128, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    load(guest, ROOT_A, 2, 0, true);
+    load(guest, ROOT_A, 1, 0, true);
+    touch(guest, KERNEL);
+    const uint64_t compared = guest->s->compared;
+    load(guest, ROOT_A, 2, 0, true); /* it is empty */
+    *entry_at(guest, PT_A, 0) = 0;
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_READ, &result), VTLB_GUEST_FAULT);
+    load(guest, ROOT_B, 1, 0, false);
+    touch(guest, KERNEL);
+    touch(guest, KERNEL + PAGE_SIZE);
+    assert_int_equal(guest->s->compared, compared);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/*
+ * Pieces of a large page: INVLPG of any address in it takes all of them, but in another tag only if it is
+ * global there. Fails when one survives that, or goes by what does not concern it.
+ */
+static void pieces(void **state)
+{
+    const uint64_t plain = MIB(6), global = MIB(8);
+    struct guest *guest = make_guest(128, VTLB_CACHED);
+    (void)state;
+
+    machine_map(guest->machine, MIB(16), guest->hpa + MIB(2) + PAGE_SIZE, MIB(4), RWX, MEMORY_TYPE_WB);
+    *entry_at(guest, DIRECTORY_A, 3) = MIB(16) | USER_RW | PTE_LARGE;
+    *entry_at(guest, DIRECTORY_A, 4) = MIB(18) | USER_RW | PTE_LARGE | PTE_GLOBAL;
+    load(guest, ROOT_A, 1, 0, true);
+    for (unsigned i = 0; i < 3; i++) {
+        touch(guest, plain + i * PAGE_SIZE);
+        touch(guest, global + i * PAGE_SIZE);
+    }
+    assert_int_equal(look(guest, plain).shift, PAGE_SHIFT);
+    load(guest, ROOT_B, 2, 0, true);
+    vtlb_invalidate_address(guest->vtlb, 2, plain + MIB(1));
+    vtlb_invalidate_address(guest->vtlb, 2, global + MIB(1));
+    const uint64_t flushed = guest->s->flushed_entries;
+    load(guest, ROOT_A, 1, 0, false);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(look(guest, plain + i * PAGE_SIZE).present);
+        assert_false(look(guest, global + i * PAGE_SIZE).present);
+    }
+    assert_int_equal(guest->s->flushed_entries, flushed + 3);
+    vtlb_invalidate_address(guest->vtlb, 1, plain + MIB(1));
+    for (unsigned i = 0; i < 3; i++)
+        assert_false(look(guest, plain + i * PAGE_SIZE).present);
+    assert_int_equal(guest->s->flushed_entries, flushed + 6);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/* INVLPG of a large page leaves the one beside it. */
+static void large_pages_side_by_side(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    *entry_at(guest, DIRECTORY_A, 4) = MIB(2) | USER_RW | PTE_LARGE;
+    *entry_at(guest, DIRECTORY_A, 5) = MIB(4) | USER_RW | PTE_LARGE;
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, MIB(8));
+    touch(guest, MIB(10));
+    assert_int_equal(look(guest, MIB(8)).shift, PAGE_SHIFT_2M);
+    vtlb_invalidate_address(guest->vtlb, 0, MIB(9));
+    assert_false(look(guest, MIB(8)).present);
+    assert_true(look(guest, MIB(10)).present);
+    free_guest(guest);
+}
+
+/* A top table in read-only memory, whose page stood for another before: what is set there is lost. */
+static void root_in_rom(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    machine_map(guest->machine, MIB(16), guest->hpa + 0x50000, PAGE_SIZE, PAGING_READ, MEMORY_TYPE_WB);
+    *entry_at(guest, 0x50000, 0) = POINTERS_A | (USER_RW & ~PTE_ACCESSED);
+    *entry_at(guest, 0x50000, 1) = POINTERS_B | (USER_RW & ~PTE_ACCESSED);
+    *entry_at(guest, ROOT_A, 1) = POINTERS_A | PTE_PRESENT;
+    for (unsigned i = 0; i < guest->vtlb->pages; i++)
+        guest->vtlb->tables[i].guest_table = ROOT_A;
+    load(guest, MIB(16), 0, 0, true);
+    touch(guest, USER);
+    touch(guest, USER | BIT(39));
+    assert_int_equal(look(guest, USER).hpa, guest->hpa + MIB(2));
+    assert_int_equal(look(guest, USER | BIT(39)).hpa, guest->hpa + MIB(4));
+    assert_int_equal(*entry_at(guest, ROOT_A, 1), POINTERS_A | PTE_PRESENT);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/* The partition's memory changes under the current space: a page, and its top table. */
+static void dropped(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct p2m_region *page = &guest->machine->regions[1], *root = &guest->machine->regions[2];
+    (void)state;
+
+    machine_map(guest->machine, MIB(16), guest->hpa + MIB(2), PAGE_SIZE, RWX, MEMORY_TYPE_WB);
+    machine_map(guest->machine, MIB(18), guest->hpa + ROOT_A, PAGE_SIZE, RWX, MEMORY_TYPE_WB);
+    assert_int_equal(page->gpa.value, MIB(16));
+    assert_int_equal(root->gpa.value, MIB(18));
+    *entry_at(guest, PT_A, 0) = MIB(16) | USER_RW;
+    *entry_at(guest, PT_B, 0) = MIB(16) | USER_RW;
+    load(guest, MIB(18), 0, 0, true);
+    touch(guest, USER);
+    assert_int_equal(look(guest, USER).hpa, guest->hpa + MIB(2));
+
+    page->hpa = HPA(guest->hpa + MIB(6));
+    vtlb_drop(guest->vtlb, VTLB_FLUSH_P2M);
+    assert_false(look(guest, USER).present);
+    touch(guest, USER);
+    assert_int_equal(look(guest, USER).hpa, guest->hpa + MIB(6));
+    root->hpa = HPA(guest->hpa + ROOT_B);
+    vtlb_drop(guest->vtlb, VTLB_FLUSH_P2M);
+    touch(guest, USER + PAGE_SIZE);
+    assert_int_equal(look(guest, USER + PAGE_SIZE).hpa, guest->hpa + MIB(4) + PAGE_SIZE);
+
+    /* What counts from now on is the new table. */
+    *entry_at(guest, ROOT_A, 0) = 0;
+    load(guest, MIB(18), 0, 0, true);
+    assert_true(look(guest, USER + PAGE_SIZE).present);
+    *entry_at(guest, ROOT_B, 0) = 0;
+    load(guest, MIB(18), 0, 0, true);
+    assert_false(look(guest, USER + PAGE_SIZE).present);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
 /* A page fault of the guest's makes the processor forget its address, in the tag: in other contexts too. */
 static void faults_forget(void **state)
 {
@@ -536,7 +619,9 @@ static void plain_32_bit(void **state)
     /* INVLPG anywhere in a large page takes all of it; one beside it does not. */
     vtlb_invalidate_address(guest->vtlb, 0, small);
     assert_true(walk_pages(root, true, large).present && walk_pages(root, true, small + PAGE_SIZE).present);
+    const uint64_t flushed = guest->s->flushed_entries;
     vtlb_invalidate_address(guest->vtlb, 0, large + MIB(3));
+    assert_int_equal(guest->s->flushed_entries, flushed + 2);
     assert_false(walk_pages(root, true, large).present || walk_pages(root, true, large + MIB(2)).present);
     directory[0x301] = 0;
     directory[0x300] = 0;
@@ -584,218 +669,14 @@ static void registers_of_pae(void **state)
     vtlb_drop(guest->vtlb, VTLB_FLUSH_P2M);
     assert_int_equal(vtlb_miss(guest->context, USER, PAGING_READ, &result), VTLB_FILLED);
     assert_sound(guest->machine);
-    free_guest(guest);
-}
-
-/* ---- Prefetch ---- */
-
-static void prefetched(void **state)
-{
-    struct guest *guest = make_guest(64, VTLB_CACHED);
-    struct vtlb_result result;
-    (void)state;
-
-    guest->machine->ranges[guest->machine->range_count++] = (struct type_range){
-        guest->hpa + MIB(2) + 15 * PAGE_SIZE, guest->hpa + MIB(2) + 16 * PAGE_SIZE, MEMORY_TYPE_UC};
-    *entry_at(guest, PT_A, 9) &= ~1ULL;             /* not present */
-    *entry_at(guest, PT_A, 10) &= ~0x20ULL;         /* not accessed */
-    *entry_at(guest, PT_A, 11) &= ~0x40ULL;         /* clean */
-    *entry_at(guest, PT_A, 12) = MIB(64) | USER_RW; /* no memory */
-    *entry_at(guest, PT_A, 14) |= 1ULL << 50;       /* reserved */
-    load(guest, ROOT_A, 0, 0, true);
-    assert_int_equal(vtlb_miss(guest->context, USER + 13 * PAGE_SIZE, PAGING_READ, &result), VTLB_FILLED);
-
-    static const bool present[] = {[8] = true, [11] = true, [13] = true, [63] = false};
-    for (unsigned i = 0; i < PAGES; i++)
-        assert_int_equal(look(guest, USER + i * PAGE_SIZE).present, present[i]);
-    assert_int_equal(look(guest, USER + 8 * PAGE_SIZE).rights, PAGING_RIGHTS);
-    assert_int_equal(look(guest, USER + 11 * PAGE_SIZE).rights, PAGING_RIGHTS & ~PAGING_WRITE);
-    assert_int_equal(*entry_at(guest, PT_A, 10) & 0x20, 0);
-    assert_int_equal(guest->s->prefetched, 2);
-    assert_int_equal(guest->s->fills[0], 1);
-
-    /* Used or not is known when it goes, or is looked at. */
-    touch(guest, USER + 8 * PAGE_SIZE);
-    assert_int_equal(guest->s->prefetched_used, 0);
-    vtlb_invalidate_address(guest->vtlb, 0, USER + 11 * PAGE_SIZE);
-    assert_int_equal(guest->s->prefetched_used, 0);
-    vtlb_invalidate_address(guest->vtlb, 0, USER + 8 * PAGE_SIZE);
-    assert_int_equal(guest->s->prefetched_used, 1);
-    touch(guest, USER + 13 * PAGE_SIZE);
-    assert_int_equal(guest->s->prefetched, 2); /* what is there already stays */
-    vtlb_invalidate_address(guest->vtlb, 0, USER + 13 * PAGE_SIZE);
-    touch(guest, USER + 13 * PAGE_SIZE);
-    touch(guest, USER + 11 * PAGE_SIZE);
-    assert_int_equal(guest->s->prefetched, 4);
-    load(guest, ROOT_A, 0, 0, true);
-    assert_int_equal(guest->s->prefetched_used, 2);
-    load(guest, ROOT_A, 0, 0, true);
-    assert_int_equal(guest->s->prefetched_used, 2);
-    /* A write to a prefetched clean page. */
-    assert_int_equal(vtlb_miss(guest->context, USER + 11 * PAGE_SIZE, PAGING_WRITE, &result), VTLB_FILLED);
-    assert_int_equal(guest->s->raised, 1);
-    assert_sound(guest->machine);
-    free_guest(guest);
-}
-
-/* ---- For one access only ---- */
-
-static void transients(void **state)
-{
-    struct guest *guest = make_guest(64, VTLB_CACHED);
-    const unsigned write = PAGING_WRITE | STAGE_ACCESS_AC;
-    struct vtlb_result result;
-    (void)state;
-
-    guest->registers.cr0 &= ~X86_CR0_WP;
-    guest->registers.cr4 |= X86_CR4_SMAP;
-    for (unsigned i = 0; i < 8; i++)
-        *entry_at(guest, PT_A, i) = (MIB(2) + i * PAGE_SIZE) | 0x25;
-    load(guest, ROOT_A, 0, 0, true);
-    assert_false(vtlb_has_transient(guest->vtlb));
-    vtlb_end_transient(guest->vtlb);
-    assert_int_equal(vtlb_miss(guest->context, USER, write, &result), VTLB_FILLED);
-    assert_true(result.translation.transient && vtlb_has_transient(guest->vtlb));
-    assert_int_equal(look(guest, USER).rights & (PAGING_USER | PAGING_WRITE), PAGING_WRITE);
-    assert_int_equal(guest->s->prefetched, 0);
-    assert_sound(guest->machine);
-    /* An access may be to two pages. */
-    assert_int_equal(vtlb_miss(guest->context, USER + PAGE_SIZE, write, &result), VTLB_FILLED);
-    assert_true(look(guest, USER).present && look(guest, USER + PAGE_SIZE).present);
-    vtlb_end_transient(guest->vtlb);
-    assert_false(vtlb_has_transient(guest->vtlb));
-    assert_false(look(guest, USER).present || look(guest, USER + PAGE_SIZE).present);
-
-    /* One that takes more cannot keep all. */
-    for (unsigned i = 0; i < 3; i++)
-        assert_int_equal(vtlb_miss(guest->context, USER + i * PAGE_SIZE, write, &result), VTLB_FILLED);
-    assert_false(look(guest, USER).present);
-    assert_true(look(guest, USER + 2 * PAGE_SIZE).present);
-    load(guest, ROOT_A, 0, 0, false);
-    assert_false(look(guest, USER + 2 * PAGE_SIZE).present);
-    assert_int_equal(guest->s->transient, 5);
-    free_guest(guest);
-}
-
-/* ---- The reference ---- */
-
-static void base_mode(void **state)
-{
-    struct guest *guest = make_guest(64, VTLB_BASE);
-    (void)state;
-
-    for (unsigned i = 0; i < PAGES; i += 2)
-        *entry_at(guest, PT_K, i) |= PTE_GLOBAL;
-    load(guest, ROOT_A, 0, 0, true);
-    touch_pages(guest, USER);
-    touch_pages(guest, KERNEL);
-    load(guest, ROOT_A, 0, 0, true);
-    assert_false(look(guest, USER).present);
-    for (unsigned i = 0; i < PAGES; i++)
-        assert_int_equal(look(guest, KERNEL + i * PAGE_SIZE).present, i % 2 == 0);
-    assert_int_equal(guest->s->flushed_entries, PAGES + PAGES / 2);
-    touch_pages(guest, USER);
-    vtlb_invalidate_address(guest->vtlb, 0, USER + PAGE_SIZE);
-    assert_false(look(guest, USER + PAGE_SIZE).present);
-    assert_true(look(guest, USER).present);
-    vtlb_invalidate(guest->vtlb, VTLB_SCOPE_NOT_GLOBALS, 0);
-    assert_false(look(guest, USER).present);
-    assert_true(look(guest, KERNEL).present);
-    vtlb_invalidate(guest->vtlb, VTLB_SCOPE_ALL, 0);
-    assert_false(look(guest, KERNEL).present);
-    assert_int_equal(guest->s->tables_used, 2);
-
-    /* Another root is a new context, and so is the first one then. */
-    touch_pages(guest, USER);
-    load(guest, ROOT_B, 0, 0, false);
-    assert_false(look(guest, USER).present);
-    load(guest, ROOT_A, 0, 0, false);
-    assert_false(look(guest, USER).present);
-    assert_int_equal(guest->s->contexts_made, 3);
-    assert_int_equal(guest->s->compared, 0);
-    free_guest(guest);
-}
-
-/* ---- The audit ---- */
-
-/* Each thing that it is to find in a guest's tables, put there, found by name, and taken away again. */
-static void audit_finds(void **state)
-{
-    struct guest *guest = make_guest(64, VTLB_CACHED);
-    (void)state;
-
-    *entry_at(guest, PT_A, 1) &= ~0x40ULL;
-    *entry_at(guest, PT_A, 2) &= ~0x2ULL;
-    load(guest, ROOT_A, 0, 0, true);
-    touch(guest, USER);
-    touch(guest, KERNEL);
-    load(guest, ROOT_B, 0, 0, true);
-    touch(guest, KERNEL);
-
-    load(guest, ROOT_A, 0, 0, true);
-    struct vtlb *vtlb = guest->vtlb;
-    uint64_t *entry = (uint64_t *)(uintptr_t)vtlb_root(guest->context).value;
-    for (int level = 4; level > 1; level--)
-        entry = (uint64_t *)(uintptr_t)(entry[level == 2 ? 2 : 0] & 0xffffffffff000);
-    struct vtlb_table *table = &vtlb->tables[((uint64_t)(uintptr_t)entry - vtlb->base.value) / PAGE_SIZE];
-    uint64_t *snapshot =
-        (uint64_t *)(uintptr_t)(vtlb->base.value + (uint64_t)(table->snapshot - vtlb->tables) * PAGE_SIZE);
-    const struct {
-        uint64_t *place, flip;
-        const char *found;
-    } words[] = {
-        {&entry[1], 0x2, "(entry & PTE_WRITE) == 0 || (value & source->dirty) != 0"},
-        {&entry[2], 0x2, NULL},
-        {&entry[0], 0x1000, "(entry & target->address & ~(size - 1)) == t.address"},
-        {&entry[0], 0x100, "locals == table->locals"},
-        {&entry[1], 0x200, "prefetched == table->prefetched"},
-        {&snapshot[0], 0x20, "(value & source->accessed) != 0"},
-        {&snapshot[0], 0x40, "(entry & PTE_WRITE) == 0 || (value & source->dirty) != 0"},
-        {&snapshot[0], 0x4, NULL},
-        {&snapshot[0], 1ULL << 63, NULL},
-        {&snapshot[0], 0x2000, "(entry & target->address & ~(size - 1)) == t.address"},
-        {&table->used[7], 1ULL << 63, "(entry != 0) == vtlb_slot_used(table, slot)"},
-        {&table->guest_table, 0x1000,
-         "child->guest_table == (vtlb_table_entries(table->snapshot)[slot] & source->address)"},
-        {&table->base, 0x200000, "child->base == way.address"},
-    };
-    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        *words[i].place ^= words[i].flip;
-        const char *found = vtlb_audit(vtlb, &guest->machine->p2m);
-        assert_non_null(found);
-        if (words[i].found != NULL)
-            assert_string_equal(found, words[i].found);
-        *words[i].place ^= words[i].flip;
-        assert_sound(guest->machine);
-    }
-    table->rights ^= PAGING_WRITE;
-    assert_string_equal(vtlb_audit(vtlb, &guest->machine->p2m),
-                        "child->rights == (way.rights & ~PAGING_READ)");
-    table->rights ^= PAGING_WRITE;
-    table->references++;
-    assert_non_null(vtlb_audit(vtlb, &guest->machine->p2m));
-    table->references--;
-    guest->context->root->time--;
-    assert_non_null(vtlb_audit(vtlb, &guest->machine->p2m));
-    guest->context->root->time++;
-    for (unsigned i = 0; i < VTLB_HASH_BUCKETS; i++) {
-        struct vtlb_table *first = vtlb->hash[i];
-        if (first == NULL)
-            continue;
-        vtlb->hash[i] = first->next;
-        assert_string_equal(vtlb_audit(vtlb, &guest->machine->p2m), "hashed == shared");
-        vtlb->hash[i] = first;
-        assert_sound(guest->machine);
-    }
+    guest->context = vtlb_switch(guest->vtlb, &space, true);
+    assert_true(walk_pages(root, true, USER).present); /* the registers are those that they were */
     free_guest(guest);
 }
 
 /* ---- A page table that two directories share, and one gives up and takes back ---- */
 
-#define DIRECTORY_A 0x11000ULL
-#define DIRECTORY_B 0x21000ULL
-#define POINTERS_B  0x20000ULL
-#define ELSEWHERE   MIB(7)
+#define ELSEWHERE MIB(7)
 
 static void unlink_from_b(struct guest *guest)
 {
@@ -872,33 +753,6 @@ static void switched_back_after_all(void **state)
     free_guest(guest);
 }
 
-/* ---- Bounds ---- */
-
-/* A look compares so many entries and no more: what is left over goes unseen. */
-static void long_look(void **state)
-{
-    const unsigned tables = 40, limit = 16384;
-    struct guest *guest = make_guest(2 * tables + 16, VTLB_CACHED);
-    (void)state;
-
-    for (unsigned i = 0; i < 512; i++)
-        *entry_at(guest, PT_A, i) = (MIB(2) + i * PAGE_SIZE) | USER_RW;
-    for (unsigned slot = 0; slot < tables; slot++)
-        *entry_at(guest, DIRECTORY_A, slot) = PT_A | USER_RW;
-    load(guest, ROOT_A, 0, 0, true);
-    for (uint64_t page = 0; page < tables * 512; page++)
-        touch(guest, page * PAGE_SIZE);
-    load(guest, ROOT_A, 0, 0, true);
-    assert_true(guest->s->compared >= limit && guest->s->compared < limit + 3 * 512);
-    assert_true(look(guest, 0).present && look(guest, PAGE_SIZE * 512).present);
-    assert_false(look(guest, (tables - 1) * MIB(2)).present);
-    const uint64_t misses = guest->s->misses;
-    touch(guest, (tables - 1) * MIB(2));
-    assert_int_equal(guest->s->misses, misses + 1);
-    assert_sound(guest->machine);
-    free_guest(guest);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -907,21 +761,25 @@ int main(void)
         cmocka_unit_test(globals_stay),
         cmocka_unit_test(tags),
         cmocka_unit_test(log_and_sharing),
+        cmocka_unit_test(looked_at_once),
+        cmocka_unit_test(other_tags),
+        cmocka_unit_test(pieces),
+        cmocka_unit_test(whole_log),
+        cmocka_unit_test(flushed_by_a_new_space),
+        cmocka_unit_test(large_pages_side_by_side),
+        cmocka_unit_test(root_in_rom),
+        cmocka_unit_test(dropped),
+        cmocka_unit_test(made_after),
+        cmocka_unit_test(faults_forget),
+        cmocka_unit_test(table_to_large_page),
         cmocka_unit_test(roles),
         cmocka_unit_test(many_roots),
         cmocka_unit_test(quota),
         cmocka_unit_test(plain_32_bit),
         cmocka_unit_test(registers_of_pae),
-        cmocka_unit_test(prefetched),
-        cmocka_unit_test(transients),
-        cmocka_unit_test(base_mode),
-        cmocka_unit_test(audit_finds),
-        cmocka_unit_test(faults_forget),
-        cmocka_unit_test(table_to_large_page),
         cmocka_unit_test(relinked),
         cmocka_unit_test(switched_back),
         cmocka_unit_test(switched_back_after_all),
-        cmocka_unit_test(long_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -497,6 +497,80 @@ static void paging_off(void **state)
     assert_int_equal(t.rights, PAGING_RIGHTS);
     assert_int_equal(t.page_shift, PAGE_SHIFT_1G);
     assert_int_equal(t.memory_type, MEMORY_TYPE_WB);
+
+    /* Turned off after it was on, with other flags in CR0. */
+    const struct walk_x86_registers on = {.cr0 = 1ULL << 31 | 1, .cr4 = 1 << 5, .physical_bits = 40};
+    const struct walk_x86_registers off = {.cr0 = 1ULL << 16 | 1, .cr4 = 1 << 5, .physical_bits = 36};
+    walk_x86_set(&guest->walk, &on);
+    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0x1010, PAGING_READ, &t, &fault),
+                     STAGE_FAULT);
+    walk_x86_set(&guest->walk, &off);
+    assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0x1010, PAGING_READ, &t, &fault), STAGE_DONE);
+    assert_int_equal(t.address, 0x1010);
+
+    /* No tables on the way, whatever the trail said before. */
+    struct stage_trail trail = {.top = 4, .leaf = 2};
+    assert_int_equal(
+        guest->walk.stage.walk_trail(&guest->walk.stage, 0x1000, PAGING_READ, &t, &trail, &fault),
+        STAGE_DONE);
+    assert_int_equal(trail.top, 0);
+    assert_int_equal(trail.leaf, 0);
+    free_guest(guest);
+}
+
+/*
+ * What is reserved follows each of the registers that it hangs on, changed alone. Fails when it is kept
+ * across the change of one.
+ */
+static void reserved_follows(void **state)
+{
+    struct guest *guest = make_guest();
+    struct walk_x86_registers r = {.cr0 = 1ULL << 31 | 1, .cr3 = 0x2000, .physical_bits = 40};
+    uint64_t *pages = (uint64_t *)(void *)guest->memory;
+    const uint64_t bit_40 = 1ULL << 40, nx = 1ULL << 63;
+    const struct {
+        uint64_t cr4, efer;
+        uint8_t physical_bits;
+        uint64_t extra; /* in the PDE, which maps a large page */
+        bool reserved;
+    } cases[] = {
+        {0, 0x800, 40, 0, false}, /* 32-bit without PSE: PS is ignored */
+        {1 << 5, 0x800, 40, bit_40, true},
+        {1 << 5, 0x800, 41, bit_40, false}, /* the width alone */
+        {1 << 5, 0x800, 40, bit_40, true},
+        {1 << 5, 0x800, 40, nx, false},
+        {1 << 5, 0, 40, nx, true}, /* EFER alone */
+        {1 << 5, 0x800, 40, nx, false},
+        {1 << 5, 0x800, 40, 1ULL << 60, true}, /* PAE alone has these */
+        {1 << 5, 0xd00, 40, 1ULL << 60, false},
+        {1 << 5, 0xd00, 40, bit_40, true},
+        {1 << 5 | 1 << 12, 0xd00, 40, 1ULL << 60, false},
+        {1 << 5 | 1 << 12, 0xd00, 40, bit_40, true},
+    };
+    struct translation t;
+    struct stage_fault fault;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const bool wide = (cases[i].cr4 & 1 << 5) != 0, is_long = (cases[i].efer & 0x400) != 0;
+        uint64_t table = 0x2000;
+
+        memset(guest->memory, 0, GUEST_SIZE);
+        r.cr4 = cases[i].cr4;
+        r.efer = cases[i].efer;
+        r.physical_bits = cases[i].physical_bits;
+        r.pdpte[0] = 0x2001;
+        if (is_long)
+            for (unsigned level = (r.cr4 & 1 << 12) != 0 ? 5 : 4; level > 2; level--, table += PAGE_SIZE)
+                pages[table / 8] = (table + PAGE_SIZE) | 7;
+        pages[table / 8] = wide ? 0x87 | cases[i].extra : 0x8087;
+        pages[0x8000 / 8] = 0x9007;
+        walk_x86_set(&guest->walk, &r);
+        enum stage_outcome outcome = guest->walk.stage.walk(&guest->walk.stage, 0, PAGING_READ, &t, &fault);
+        assert_int_equal(outcome, cases[i].reserved ? STAGE_FAULT : STAGE_DONE);
+        if (cases[i].reserved)
+            assert_int_equal(fault.error_code, PAGE_FAULT_PRESENT | PAGE_FAULT_RESERVED);
+    }
     free_guest(guest);
 }
 
@@ -552,7 +626,8 @@ struct meddler {
     uint64_t *entry;
     uint64_t flip; /* in the entry, each time; */
     unsigned times;
-    unsigned writes;
+    unsigned writes, reads;
+    unsigned forbids; /* accesses of these kinds, to the entry's page, are faults */
 };
 
 static enum stage_outcome meddle(const struct stage *stage, uint64_t address, unsigned access,
@@ -560,10 +635,15 @@ static enum stage_outcome meddle(const struct stage *stage, uint64_t address, un
 {
     struct meddler *meddler = container_of(stage, struct meddler, stage);
 
-    (void)fault;
+    if ((access & meddler->forbids) != 0 && address / PAGE_SIZE == 5) {
+        *fault = (struct stage_fault){.stage = stage, .address = address, .error_code = 0x123};
+        return STAGE_FAULT;
+    }
     if ((access & PAGING_WRITE) != 0) {
         if (meddler->writes++ < meddler->times)
             *meddler->entry ^= meddler->flip;
+    } else {
+        meddler->reads++;
     }
     *translation = (struct translation){
         .address = address,
@@ -572,6 +652,17 @@ static enum stage_outcome meddle(const struct stage *stage, uint64_t address, un
         .memory_type = MEMORY_TYPE_WB,
         .page_shift = PAGE_SHIFT};
     return STAGE_DONE;
+}
+
+static unsigned meddler_reads; /* of the last walk */
+
+/* What a function that is called next and forgets to set a variable finds in it. */
+static __attribute__((noinline)) void fill_stack(uint8_t byte)
+{
+    volatile uint8_t stack[4096];
+
+    for (size_t i = 0; i < sizeof(stack); i++)
+        stack[i] = byte;
 }
 
 static enum stage_outcome walk_meddled(uint64_t flip, unsigned times, unsigned access, uint64_t *entry_after,
@@ -592,11 +683,13 @@ static enum stage_outcome walk_meddled(uint64_t flip, unsigned times, unsigned a
     meddler.entry = &pages[0x5000 / 8];
     walk_x86_init(&guest->walk, &tables);
     walk_x86_set(&guest->walk, &r);
+    fill_stack(0xff);
     enum stage_outcome outcome = guest->walk.stage.walk(&guest->walk.stage, 0, access, t, &fault);
     if (outcome == STAGE_AGAIN)
-        assert_true(fault.in_tables && fault.address == 0x5000);
+        assert_true(fault.in_tables && fault.address == 0x5000 && fault.stage == &guest->walk.stage);
     *entry_after = *meddler.entry;
     *writes = meddler.writes;
+    meddler_reads = meddler.reads;
     free_guest(guest);
     return outcome;
 }
@@ -612,9 +705,11 @@ static void entries_that_change(void **state)
     assert_int_equal(walk_meddled(0x20, 1, PAGING_WRITE, &entry, &t, &writes), STAGE_DONE);
     assert_int_equal(entry, 0x6063);
     assert_int_equal(writes, 2);
+    assert_int_equal(meddler_reads, 4); /* the walk goes on where it is */
     assert_int_equal(walk_meddled(0x60, 1, PAGING_WRITE, &entry, &t, &writes), STAGE_DONE);
     assert_int_equal(entry, 0x6063);
     assert_int_equal(writes, 1);
+    assert_int_equal(meddler_reads, 4);
     /* Another frame: the new one is walked to, and the old one's entry gets no A. */
     assert_int_equal(walk_meddled(0x1000, 1, PAGING_READ, &entry, &t, &writes), STAGE_DONE);
     assert_int_equal(entry, 0x7023);
@@ -626,9 +721,43 @@ static void entries_that_change(void **state)
     assert_int_equal(walk_meddled(0x1000, UINT32_MAX, PAGING_READ, &entry, &t, &writes), STAGE_AGAIN);
     assert_int_equal(entry & 0x60, 0);
     assert_int_equal(writes, 8);
+    assert_int_equal(meddler_reads, 8 * 4);
     /* A processor that keeps clearing A is not waited for either. */
     assert_int_equal(walk_meddled(0x20, UINT32_MAX, PAGING_WRITE, &entry, &t, &writes), STAGE_AGAIN);
     assert_true(writes < 32);
+}
+
+/* The space that the tables are in may refuse: its fault, which says that it is about tables. */
+static void refused_tables(void **state)
+{
+    static const unsigned kinds[] = {PAGING_READ, PAGING_WRITE};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        struct guest *guest = make_guest();
+        struct meddler meddler = {.stage = {.walk = meddle}, .forbids = kinds[i]};
+        struct stage_chain tables = {.stages = {&meddler.stage, &guest->p2m.stage}, .count = 2};
+        struct walk_x86_registers r = {
+            .cr0 = 1ULL << 31 | 1, .cr3 = 0x2000, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
+        uint64_t *pages = (uint64_t *)(void *)guest->memory;
+        struct stage_fault fault = {0};
+        struct translation t;
+
+        pages[0x2000 / 8] = 0x3027;
+        pages[0x3000 / 8] = 0x4027;
+        pages[0x4000 / 8] = 0x5027;
+        pages[0x5000 / 8 + 3] = 0x6003;
+        walk_x86_init(&guest->walk, &tables);
+        walk_x86_set(&guest->walk, &r);
+        assert_int_equal(guest->walk.stage.walk(&guest->walk.stage, 0x3123, PAGING_READ, &t, &fault),
+                         STAGE_FAULT);
+        assert_true(fault.in_tables);
+        assert_ptr_equal(fault.stage, &meddler.stage);
+        assert_int_equal(fault.address, 0x5018);
+        assert_int_equal(fault.error_code, 0x123);
+        assert_int_equal(pages[0x5000 / 8 + 3], 0x6003);
+        free_guest(guest);
+    }
 }
 
 /*
@@ -660,6 +789,7 @@ static void tables_without_memory(void **state)
 
     pages[0x3000 / 8] = rom | 7;
     pages[rom / 8] = 0x40000087;
+    fill_stack(0);
     assert_int_equal(stage->walk_trail(stage, 0, PAGING_WRITE, &t, &trail, &fault), STAGE_DONE);
     assert_int_equal(t.rights, PAGING_RIGHTS);
     assert_int_equal(pages[rom / 8], 0x40000087);
@@ -670,12 +800,14 @@ static void tables_without_memory(void **state)
     assert_ptr_equal(trail.step[2].host, guest->memory + rom);
 
     r = (struct walk_x86_registers){.cr0 = 1ULL << 31 | 1, .cr3 = 0x70000000, .physical_bits = 40};
-    trail = (struct stage_trail){0};
+    memset(&trail, 0xff, sizeof(trail));
+    trail.known = 0;
     walk_x86_set(&guest->walk, &r);
     assert_int_equal(stage->walk_trail(stage, 0x12345678, PAGING_WRITE, &t, &trail, &fault), STAGE_DONE);
     assert_int_equal(t.address, 0xfffff678);
     assert_int_equal(t.rights, PAGING_RIGHTS);
     assert_null(trail.step[2].host);
+    assert_false(trail.step[2].writable || trail.step[1].writable);
     assert_int_equal(trail.step[2].value, UINT32_MAX);
     assert_int_equal(trail.step[1].table, 0xfffff000);
     assert_int_equal(trail.step[1].value, UINT32_MAX);
@@ -702,11 +834,14 @@ static void trails(void **state)
         .cr0 = 1ULL << 31 | 1, .cr3 = 0x2018, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
     uint64_t *pages = (uint64_t *)(void *)guest->memory;
     const struct stage *stage = &guest->walk.stage;
-    struct stage_trail trail = {0};
+    struct stage_trail trail;
     struct stage_fault fault;
     struct translation t;
     (void)state;
 
+    /* What a trail held before does not count, unless it is said to be known. */
+    memset(&trail, 0xff, sizeof(trail));
+    trail.known = 0;
     walk_x86_set(&guest->walk, &r);
     pages[0x2000 / 8] = 0x3007;
     pages[0x3000 / 8 + 1] = 0x4003;
@@ -738,17 +873,39 @@ static void trails(void **state)
     assert_int_equal(trail.top, 4);
     assert_int_equal(trail.leaf, 1);
 
+    /* Each of these rights by itself. */
+    trail.known = 1;
+    trail.step[1].rights = PAGING_USER;
+    assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(t.rights, PAGING_READ | PAGING_USER);
+    trail.step[1].rights = PAGING_EXECUTE;
+    assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(t.rights, PAGING_READ | PAGING_EXECUTE);
+
     /* PAE: the top level is a register's. */
     r.efer = 0x800;
     r.pdpte[1] = 0x4001;
-    trail = (struct stage_trail){0};
+    memset(&trail, 0xff, sizeof(trail));
+    trail.known = 0;
     walk_x86_set(&guest->walk, &r);
     assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_DONE);
     assert_int_equal(trail.top, 3);
+    assert_int_equal(trail.step[3].table, 0x2018);
+    assert_null(trail.step[3].host); /* no memory that it could be read from again */
+    assert_int_equal(trail.step[3].rights, all);
     assert_int_equal(trail.step[3].value, 0x4001);
     assert_int_equal(trail.step[2].table, 0x4000);
     assert_int_equal(trail.step[2].rights, all);
     assert_int_equal(trail.step[1].rights, PAGING_USER);
+
+    /* Where it is not present nothing is read, whatever is in memory. */
+    r.pdpte[1] = 0;
+    pages[0x2000 / 8 + 1] = 0x4007;
+    trail.known = 0;
+    walk_x86_set(&guest->walk, &r);
+    assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_FAULT);
+    assert_int_equal(fault.error_code, 0);
+    assert_int_equal(pages[0x2000 / 8 + 1], 0x4007);
     free_guest(guest);
 }
 
@@ -802,6 +959,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paging_off),
+        cmocka_unit_test(reserved_follows),
+        cmocka_unit_test(refused_tables),
         cmocka_unit_test(pae_registers),
         cmocka_unit_test(entries_that_change),
         cmocka_unit_test(tables_without_memory),

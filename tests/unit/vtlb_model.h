@@ -381,12 +381,30 @@ struct model_observation {
     uint64_t linear;
     unsigned access;
     uint64_t hpa;
-    unsigned type; /* memory type of the entry used */
+    unsigned mtrr; /* the type that the MTRRs give to it */
+    unsigned type; /* the type that resulted */
 };
 
+/* SDM vol. 3, "Effective Page-Level Memory Types": what the PAT's type is over memory of the MTRRs' type. */
+static inline unsigned model_effective_type(unsigned pat, unsigned mtrr)
+{
+    enum { UC = MEMORY_TYPE_UC, WC = MEMORY_TYPE_WC, WT = MEMORY_TYPE_WT };
+    enum { WP = MEMORY_TYPE_WP, WB = MEMORY_TYPE_WB, UC_ = MEMORY_TYPE_UC_MINUS };
+    static const uint8_t effective[MEMORY_TYPES][MEMORY_TYPES] = {
+        /* by MTRR and PAT */
+        [UC] = {[UC] = UC, [UC_] = UC, [WC] = WC, [WT] = UC, [WB] = UC, [WP] = UC},
+        [WC] = {[UC] = UC, [UC_] = WC, [WC] = WC, [WT] = UC, [WB] = WC, [WP] = UC},
+        [WT] = {[UC] = UC, [UC_] = UC, [WC] = WC, [WT] = WT, [WB] = WT, [WP] = WP},
+        [WB] = {[UC] = UC, [UC_] = UC, [WC] = WC, [WT] = WT, [WB] = WB, [WP] = WP},
+        [WP] = {[UC] = UC, [UC_] = WC, [WC] = WC, [WT] = WT, [WB] = WP, [WP] = WP},
+    };
+
+    return effective[mtrr][pat];
+}
+
 /*
- * What becomes of one of the guest's memory types in a target with the PAT of reset, over write-back memory:
- * WC and WP are not among its types, and UC keeps their promises.
+ * What becomes of one of the guest's memory types in a target with the PAT of reset: WC and WP are not among
+ * its types, and UC keeps their promises.
  */
 static inline unsigned model_type(unsigned type)
 {
@@ -406,7 +424,7 @@ static inline bool model_explains(struct model *model, const struct model_walk *
     region = model_region_at(model, walk->gpa);
     return region != NULL && seen->hpa == (uint64_t)(uintptr_t)region->memory + walk->gpa - region->gpa &&
            (seen->access & ~region->rights & (PAGING_READ | PAGING_WRITE | PAGING_EXECUTE)) == 0 &&
-           model_type(walk->type) == seen->type;
+           model_type(model_effective_type(walk->type, seen->mtrr)) == seen->type;
 }
 
 /* Whether a TLB entry made by `walk` at `time`, in an era with `tag`, may still be there. */

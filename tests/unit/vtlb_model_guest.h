@@ -30,6 +30,16 @@ static const struct {
     {GIB(4), MIB(4), GIB(2), PAGING_READ | PAGING_WRITE},
 };
 
+/* Of the same host memory, what may have another type than write-back: parts of pages that are used together.
+ */
+static const struct {
+    uint64_t offset, size;
+} guest_typed[HARDWARE_RANGES] = {
+    {16 * PAGE_SIZE, 8 * PAGE_SIZE}, /* tables, which are mapped as well */
+    {40 * PAGE_SIZE, PAGE_SIZE},     {MIB(5), 3 * PAGE_SIZE},     {MIB(10), MIB(2)},
+    {GIB(1) + MIB(4), MIB(2)},       {GIB(2) - MIB(1), KIB(512)},
+};
+
 static inline unsigned guest_access(struct random *random)
 {
     static const unsigned kinds[] = {PAGING_READ, PAGING_READ, PAGING_WRITE, PAGING_WRITE, PAGING_EXECUTE};

@@ -47,7 +47,7 @@ struct hardware_page {
     uint64_t page; /* linear >> 12 */
     uint64_t hpa;  /* of these 4 KiB */
     bool user, write, execute;
-    unsigned key, type;
+    unsigned key, type; /* type: that the PAT gives */
 };
 
 /* An entry of the paging-structure caches: the table of `level` for the addresses with `prefix`. */
@@ -57,18 +57,53 @@ struct hardware_structure {
     uint64_t table;
 };
 
+/* Memory of another type than write-back. */
+struct hardware_range {
+    uint64_t start, end;
+    uint8_t type;
+};
+
+#define HARDWARE_RANGES 6
+
 struct hardware {
     struct random *random;
-    uint64_t tables, tables_size; /* where tables may be, */
-    uint64_t memory, memory_size; /* and pages */
-    uint64_t root, generation;    /* as of the last entry */
-    unsigned levels;              /* of the tables: 3 (PAE), 4, 5 */
-    bool paging;                  /* the guest's is on */
-    bool keys;                    /* CR4.PKE = 1, in long mode */
-    const char *broken;           /* what the tables must not have, once seen */
+    struct hardware_range ranges[HARDWARE_RANGES]; /* of the MTRRs, apart from each other */
+    uint64_t tables, tables_size;                  /* where tables may be, */
+    uint64_t memory, memory_size;                  /* and pages */
+    uint64_t root, generation;                     /* as of the last entry */
+    unsigned levels;                               /* of the tables: 3 (PAE), 4, 5 */
+    bool paging;                                   /* the guest's is on */
+    bool keys;                                     /* CR4.PKE = 1, in long mode */
+    const char *broken;                            /* what the tables must not have, once seen */
     struct hardware_page pages[256];
     struct hardware_structure structures[32];
 };
+
+/* What the MTRRs say of `address`. */
+static inline unsigned hardware_memory_type(const struct hardware *hardware, uint64_t address)
+{
+    for (unsigned i = 0; i < HARDWARE_RANGES; i++)
+        if (address >= hardware->ranges[i].start && address < hardware->ranges[i].end)
+            return hardware->ranges[i].type;
+    return MEMORY_TYPE_WB;
+}
+
+/* Whether they say the same of all of the 1 << shift bytes around it (SDM vol. 3, "Large Page Size
+ * Considerations"). */
+static inline bool hardware_has_one_type(const struct hardware *hardware, uint64_t address, unsigned shift)
+{
+    const uint64_t start = address >> shift << shift, end = start + (1ULL << shift);
+
+    for (unsigned i = 0; i < HARDWARE_RANGES; i++) {
+        const struct hardware_range *range = &hardware->ranges[i];
+        const bool apart = range->end <= start || range->start >= end;
+        const bool around = range->start <= start && range->end >= end;
+
+        if (range->type != MEMORY_TYPE_WB && !apart && !around)
+            return false;
+    }
+    return true;
+}
 
 #define HARDWARE_CHECK(hardware, condition)                                                                  \
     do {                                                                                                     \
@@ -119,8 +154,8 @@ static inline struct hardware_structure *hardware_structure_slot(struct hardware
 static inline bool hardware_step(struct hardware *hardware, unsigned level, uint64_t table, uint64_t linear,
                                  struct hardware_page *page, uint64_t *next)
 {
-    /* Of the PAT after reset; UC- over write-back memory is UC. */
-    static const unsigned pat[] = {MEMORY_TYPE_WB, MEMORY_TYPE_WT, MEMORY_TYPE_UC, MEMORY_TYPE_UC};
+    /* Of the PAT after reset. */
+    static const unsigned pat[] = {MEMORY_TYPE_WB, MEMORY_TYPE_WT, MEMORY_TYPE_UC_MINUS, MEMORY_TYPE_UC};
     const unsigned shift = 12 + 9 * (level - 1);
     const uint64_t offset = (1ULL << shift) - 1;
     const bool pae_top = hardware->levels == 3 && level == 3;
@@ -149,6 +184,7 @@ static inline bool hardware_step(struct hardware *hardware, unsigned level, uint
     HARDWARE_CHECK(hardware, level <= 3);
     HARDWARE_CHECK(hardware, (entry & 0x42) == 0 || (entry & 0x42) == 0x42); /* D where it may be written */
     HARDWARE_CHECK(hardware, (address & offset) == 0);
+    HARDWARE_CHECK(hardware, hardware_has_one_type(hardware, address, shift));
     HARDWARE_CHECK(hardware, address - hardware->memory < hardware->memory_size &&
                                  hardware->memory_size - (address - hardware->memory) > offset);
     *place = entry | 0x20;

@@ -25,6 +25,7 @@ enum operation {
     ACCESS,
     WRITE_ENTRY,
     REMAP,
+    RELINK,
     ELSEWHERE,
     LOOK_AHEAD,
     LOAD_ROOT,
@@ -39,6 +40,7 @@ static const char *const operation_names[] = {
     "access",
     "write entry",
     "remap",
+    "relink",
     "invalidate elsewhere",
     "hardware looks ahead",
     "MOV to CR3",
@@ -156,6 +158,17 @@ static inline bool is_transient(const struct test *test, uint64_t linear)
             (linear ^ test->transient[i].linear) >> test->transient[i].shift == 0)
             return true;
     return false;
+}
+
+/* One page more, or the same again. */
+static inline void note_transient(struct test *test, uint64_t linear, unsigned shift)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(test->transient); i++)
+        if (test->transient[i].shift != 0 && (linear ^ test->transient[i].linear) >> PAGE_SHIFT == 0)
+            return;
+    test->transient[1] = test->transient[0];
+    test->transient[0].linear = linear;
+    test->transient[0].shift = shift;
 }
 
 /* Makes what the registers say the engine's current space. */
@@ -421,11 +434,8 @@ static inline enum vtlb_outcome miss(struct test *test, uint64_t linear, unsigne
     }
     MUST(outcome == VTLB_FILLED);
     MUST(result.translation.address == (uint64_t)(uintptr_t)region->memory + walk.gpa - region->gpa);
-    if (result.translation.transient) {
-        test->transient[1] = test->transient[0];
-        test->transient[0].linear = linear;
-        test->transient[0].shift = result.translation.page_shift;
-    }
+    if (result.translation.transient)
+        note_transient(test, linear, result.translation.page_shift);
     return outcome;
 }
 
@@ -472,7 +482,8 @@ static inline bool access_address(struct test *test, uint64_t linear, unsigned a
                              &model_now(&test->model)->registers)); /* one miss is enough */
     }
     seen.hpa = page.hpa | (linear & 0xfff);
-    seen.type = page.type;
+    seen.mtrr = hardware_memory_type(&test->hardware, seen.hpa);
+    seen.type = model_effective_type(page.type, seen.mtrr);
     walk = model_walk(&test->model, model_now(&test->model), linear, test->model.time);
     if (model_explains(&test->model, &walk, &seen))
         return true;
@@ -506,12 +517,37 @@ static inline void store_entry(struct test *test, uint64_t gpa, uint64_t entry)
     memcpy(test->reservation + align_down(gpa, 8), &word, sizeof(word));
 }
 
-/* The partition's protection changes, and every entry goes. */
+/* The engine's way to ask for MTRRs. */
+static inline uint8_t memory_type(void *data, hpa_t address, uint8_t *page_shift)
+{
+    const struct hardware *hardware = data;
+
+    while (*page_shift > PAGE_SHIFT && !hardware_has_one_type(hardware, address.value, *page_shift))
+        *page_shift = *page_shift == PAGE_SHIFT_1G ? PAGE_SHIFT_2M : PAGE_SHIFT;
+    return (uint8_t)hardware_memory_type(hardware, address.value);
+}
+
+/* The MTRRs are written: whoever does that drops every entry. */
+static inline void change_memory_types(struct test *test)
+{
+    static const uint8_t types[] = {MEMORY_TYPE_UC, MEMORY_TYPE_WC, MEMORY_TYPE_WT,
+                                    MEMORY_TYPE_WP, MEMORY_TYPE_WB, MEMORY_TYPE_WB};
+
+    for (unsigned i = 0; i < HARDWARE_RANGES; i++) {
+        const uint64_t start = (uint64_t)(uintptr_t)test->reservation + guest_typed[i].offset;
+
+        test->hardware.ranges[i] = (struct hardware_range){start, start + guest_typed[i].size,
+                                                           types[pick(&test->random, ARRAY_SIZE(types))]};
+    }
+}
+
+/* The partition's protection and memory types change, and every entry goes. */
 static inline void drop(struct test *test)
 {
     uint8_t rights = rarely(&test->random, 2) ? 7 : 5;
 
     note(test, DROP, rights, 0, 0);
+    change_memory_types(test);
     for (size_t i = 0; i < test->p2m.count; i++)
         if (test->p2m_regions[i].gpa.value == GUEST_PROTECTED)
             test->p2m_regions[i].rights = rights;
@@ -563,6 +599,7 @@ static inline void begin(struct test *test, enum model_format format, enum vtlb_
                          const struct vtlb_hardware *offered)
 {
     struct model_era *era = &test->model.eras[0];
+    struct vtlb_hardware hardware = *offered;
 
     memset(&test->model, 0, sizeof(test->model));
     memset(test->model.newest, 0xff, sizeof(test->model.newest));
@@ -600,8 +637,11 @@ static inline void begin(struct test *test, enum model_format format, enum vtlb_
     test->chain = (struct stage_chain){.stages = {&test->walk.stage, &test->p2m.stage}, .count = 2};
 
     memset(test->quota, 0xa5, pages * PAGE_SIZE); /* whoever reads it uncleared notices */
+    hardware.memory_type = memory_type;
+    hardware.data = &test->hardware;
     assert_int_equal(
-        vtlb_init(&test->vtlb, HPA((uint64_t)(uintptr_t)test->quota), pages, test->tables, offered, mode), 0);
+        vtlb_init(&test->vtlb, HPA((uint64_t)(uintptr_t)test->quota), pages, test->tables, &hardware, mode),
+        0);
 
     test->model.era_count = 1;
     era->format = format;

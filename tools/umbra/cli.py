@@ -178,8 +178,9 @@ def _parser():
         help="fetch the stock guests",
         description="Makes build/guests: vmlinuz (Debian's kernel), vmlinux (the ELF file inside it) and "
         "shell.cpio.gz (busybox, down to a shell), from Debian's packages, which are downloaded once and "
-        "kept in build/packages.",
+        "kept in build/packages. With 'kvm' also kvm.cpio.gz: KVM and QEMU, and a Linux for them.",
     )
+    command.add_argument("also", nargs="?", choices=["kvm"], help="guests that are not made without being named")
     command.set_defaults(function=_fetch)
     return parser
 
@@ -231,8 +232,8 @@ def _trace(arguments):
     return trace.run(arguments.file, arguments.out, arguments.json)
 
 
-def _fetch(_arguments):
-    guests.fetch()
+def _fetch(arguments):
+    (guests.fetch_kvm if arguments.also == "kvm" else guests.fetch)()
     return 0
 
 

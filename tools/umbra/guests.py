@@ -8,13 +8,19 @@ The stock guests, made from Debian's packages under build/guests:
     gnumach         GNU Mach (Multiboot 1)
     xen             the Xen hypervisor (Multiboot 1 and 2)
     memtest         Memtest86+ (boots as Linux does)
+
+and, of 25 MB more to download, only when asked for:
+
+    kvm.cpio.gz     an initramfs with KVM and QEMU, and a Linux for them (umbra.kvm)
 """
+import contextlib
+import fcntl
 import gzip
 import os
 import pathlib
 import sys
 
-from umbra import bzimage, cpio, packages
+from umbra import bzimage, cpio, kvm, libraries, packages
 from umbra.common import BUILD
 
 GUESTS = BUILD / "guests"
@@ -78,6 +84,45 @@ def fetch(guests=GUESTS, store=packages.STORE):
         if _stale(guests / name, package):
             _say(guests / name, package)
             _write(guests / name, _unpacked(packages.read_file(package, path)))
+
+
+def fetch_kvm(guests=GUESTS, store=packages.STORE):
+    """Makes kvm.cpio.gz, and all that it is made of, if it is not there yet or is older than that."""
+    guests.mkdir(parents=True, exist_ok=True)
+    with _alone(guests / "kvm.lock"):
+        fetch(guests, store)
+        product, kernel, packed, shell = (
+            guests / name for name in ("kvm.cpio.gz", "vmlinux", "vmlinuz", "shell.cpio.gz")
+        )
+        busybox_package = packages.named("busybox-static", store)
+        kernel_package = packages.newest(packages.KERNEL, store)
+        qemu_package = packages.named("qemu-system-x86", store)
+        roms_package = packages.named("qemu-system-data", store)
+        made_from = (kernel, packed, shell, busybox_package, kernel_package, qemu_package, roms_package)
+        if not _stale(product, *made_from, kvm.__file__, cpio.__file__, libraries.__file__):
+            return
+        _say(product, qemu_package)
+        modules = packages.read_files(kernel_package, kvm.MODULES)
+        qemu = packages.read_file(qemu_package, kvm.QEMU)
+        archive = kvm.archive(
+            busybox=packages.read_file(busybox_package, r"(usr/)?bin/busybox"),
+            modules={pathlib.Path(path).stem.replace("-", "_"): image for path, image in modules.items()},
+            qemu=qemu,
+            shared=libraries.collect(qemu, qemu_package, store),
+            roms=packages.read_files(roms_package, kvm.ROMS),
+            kernel=kernel.read_bytes(),
+            packed_kernel=packed.read_bytes(),
+            initrd=shell.read_bytes(),
+        )
+        _write(product, gzip.compress(archive, mtime=0))
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """While this lasts, no other process is at what this file stands for."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _unpacked(data):

@@ -4,6 +4,7 @@ Debian packages by name: downloaded once into build/packages and kept, so that t
 Nothing of them is installed; single files are read out of them.
 """
 import os
+import posixpath
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import tarfile
 import tempfile
 import typing
 
-from umbra.common import BUILD, Problem, tool
+from umbra.common import BUILD, Problem, run_tool, tool
 
 STORE = BUILD / "packages"
 
@@ -58,21 +59,60 @@ def named(name, store=STORE):
 
 def read_file(deb, path):
     """The bytes of the package's file `path` (a pattern, without leading ./); reads no further than that."""
+    for name, content in _contents(deb, path):
+        if isinstance(content, bytes):
+            return content
+    raise Problem(f"{deb} holds no {path}")
+
+
+def read_files(deb, path):
+    """
+    All files of the package whose path matches `path` (a pattern, without leading ./): path to bytes. A symbolic
+    link counts as the file that it names, if that is among them.
+    """
+    found = dict(_contents(deb, path))
+    files = {name: _follow(found, name) for name in found}
+    return {name: content for name, content in files.items() if content is not None}
+
+
+def _follow(found, name):
+    """The bytes of what `name` is, or is a link to, among what _contents() yielded; None if it is not there."""
+    for _ in range(8):  # links to links; a circle has no end
+        content = found.get(name)
+        if not isinstance(content, str):
+            return content
+        name = posixpath.normpath(posixpath.join("/", posixpath.dirname(name), content))[1:]
+    return None
+
+
+def _contents(deb, path):
+    """
+    Yields the path of each file and symbolic link that matches, and its bytes or, as text, what the link names.
+    """
     reader = subprocess.Popen(
         [tool("dpkg-deb"), "--fsys-tarfile", deb], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         with tarfile.open(fileobj=reader.stdout, mode="r|") as archive:
             for member in archive:
-                if member.isfile() and re.fullmatch(path, member.name.lstrip("./")):
-                    return archive.extractfile(member).read()
+                name = member.name.removeprefix("./")
+                if member.isfile() and re.fullmatch(path, name):
+                    yield name, archive.extractfile(member).read()
+                elif member.issym() and re.fullmatch(path, name):
+                    yield name, member.linkname
     except tarfile.TarError as error:
         raise Problem(f"{deb} is damaged ({error}): delete it and fetch again") from error
     finally:
         reader.stdout.close()
         reader.kill()
         reader.wait()
-    raise Problem(f"{deb} holds no {path}")
+
+
+def depends(deb):
+    """The names of the packages without which this one does not work; of alternatives, the first."""
+    fields = run_tool("dpkg-deb", "-f", deb, "Pre-Depends", "Depends").decode()
+    lists = re.sub(r"^[A-Za-z-]+:", ",", fields, flags=re.MULTILINE)
+    return re.findall(r"(?:^|,)\s*([a-z0-9][a-z0-9.+-]*)", lists)
 
 
 def _apt_cache(*words):
