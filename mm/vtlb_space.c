@@ -316,10 +316,33 @@ static void distrust_others(struct vtlb *vtlb)
     vtlb->faulted = 0;
 }
 
+/*
+ * Drops the entry that the processor would use for `address`, whatever the guest's tables say by now: another
+ * context may have the table that it is in, and nobody else knows that it was for one access.
+ */
+static void drop_granted(struct vtlb *vtlb, uint64_t address)
+{
+    struct vtlb_table *table = vtlb->current->root;
+    const struct paging_format *target = table->family.target;
+
+    for (;;) {
+        const unsigned slot = paging_index(target, table->level, address);
+        const uint64_t entry = vtlb_table_entries(table)[slot];
+
+        if (entry == 0)
+            return;
+        if (paging_maps_page(target, table->level, entry)) {
+            vtlb->statistics.flushed_entries += vtlb_entry_drop(vtlb, table, slot);
+            return;
+        }
+        table = vtlb_table_of(vtlb, target, entry);
+    }
+}
+
 void vtlb_end_transient(struct vtlb *vtlb)
 {
     for (; vtlb->transient_count > 0; vtlb->transient_count--)
-        drop_address(vtlb, vtlb->current->root, vtlb->transients[vtlb->transient_count - 1], false);
+        drop_granted(vtlb, vtlb->transients[vtlb->transient_count - 1]);
 }
 
 /* ---- Contexts -------------------------------------------------------------------------------------------

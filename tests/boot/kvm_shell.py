@@ -6,6 +6,7 @@ consoles take turns on the one console that a Machine shows. guest_shell.run() w
 What the kernels warn of on the bare emulator, Lv1 and Lv2, is the measure of what they may warn of in a partition; it is kept as
 bare_linux keeps it.
 """
+import contextlib
 import hashlib
 import json
 import re
@@ -70,8 +71,12 @@ def enter(machine, name):
     """Brings the console of the Lv2 `name` to the front."""
     machine.send_line(f"microcom /run/lv2/{name}")
     machine.expect(r"microcom[^\n]*\n")
-    machine.send("\r")
-    machine.expect(guest_shell.PROMPT, timeout=BOOT)
+    for _ in range(100):  # what is typed before microcom has set its terminal is lost
+        machine.send("\r")
+        with contextlib.suppress(AssertionError):
+            machine.expect(guest_shell.PROMPT, timeout=5)
+            return
+    raise AssertionError(f"{name} does not answer")
 
 
 def leave(machine):

@@ -131,7 +131,10 @@ static void instruction_rows(const char *where, uint16_t segment, int vector)
         guest_run(segment, segment == SELECTOR_CODE32 ? instructions[i].code32 : instructions[i].code64, 0,
                   user ? guest_user(operand) : (uint64_t)operand, 0);
         format_text(name, sizeof(name), "%s-%s", instructions[i].name, where);
-        guest_expect(name, vector, 0, 0);
+        if (instructions[i].code64 == vmcall64) /* a hypervisor below may have a use for it */
+            guest_differs(name, (uint64_t)guest_fault.vector);
+        else
+            guest_expect(name, vector, 0, 0);
     }
 }
 
@@ -258,7 +261,7 @@ static void in_operation_rows(void)
     guest_equal("vmptrld-vmxon-pointer-none", vmx_load(VMXON_REGION), VMX_FAIL_INVALID);
     guest_equal("vmptrld-foreign-none", vmx_load(FOREIGN_REGION), VMX_FAIL_INVALID);
     VMX_TRY(value, "vmcall", "i"(0));
-    guest_equal("vmcall-none", value, VMX_FAIL_INVALID);
+    guest_differs("vmcall-none", value);
 }
 
 /* ---- The current VMCS --------------------------------------------------------------------------------- */

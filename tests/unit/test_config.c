@@ -308,7 +308,8 @@ static void names(void **state)
 }
 
 #define PARTITION_KEYS                                                                                       \
-    "; a partition has memory, vcpus, cpus, paging, nested, boot, kernel, initrd, module, cmdline, console, "        \
+    "; a partition has memory, vcpus, cpus, paging, nested, boot, kernel, initrd, module, cmdline, "         \
+    "console, "                                                                                              \
     "shared, "                                                                                               \
     "doorbell, start, on-stop, timeout, policy.tpr, policy.cr0\n"
 

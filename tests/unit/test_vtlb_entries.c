@@ -102,6 +102,29 @@ static void transients(void **state)
     free_guest(guest);
 }
 
+/* It ends as well where the guest has taken the table out of the way meanwhile, and another space has it. */
+static void transient_in_a_shared_table(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    guest->registers.cr0 &= ~X86_CR0_WP;
+    guest->registers.cr4 |= X86_CR4_SMAP;
+    *entry_at(guest, PT_A, 0) = MIB(2) | 0x25;
+    *entry_at(guest, DIRECTORY_B, 2) = PT_A | USER_RW;
+    load(guest, ROOT_A, 1, 0, true);
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_READ | PAGING_USER, &result), VTLB_FILLED);
+    load(guest, ROOT_B, 1, 0, false);
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_WRITE | STAGE_ACCESS_AC, &result), VTLB_FILLED);
+    assert_true(result.translation.transient);
+    *entry_at(guest, DIRECTORY_B, 2) = 0;
+    vtlb_end_transient(guest->vtlb);
+    load(guest, ROOT_A, 1, 0, false);
+    assert_int_equal(look(guest, USER).rights & PAGING_WRITE, 0);
+    free_guest(guest);
+}
+
 /* ---- The reference ---- */
 
 static void base_mode(void **state)
@@ -579,6 +602,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prefetched),
         cmocka_unit_test(transients),
+        cmocka_unit_test(transient_in_a_shared_table),
         cmocka_unit_test(base_mode),
         cmocka_unit_test(audit_finds),
         cmocka_unit_test(many_in_the_hash),
