@@ -80,7 +80,15 @@ static struct nested_tpr merge_tpr(const struct nested_vcpu *n, uint8_t own, enu
         .threshold = vmcs12_read(&n->vmcs12, VMCS_TPR_THRESHOLD) & 0xf,
     };
 
-    return nested_tpr_merge(n->policy->registers->tpr, &vmcs12, own, page);
+    /*
+     * An APIC-access page with a TPR shadow has the TPR's register virtualised; Lv1 that uses the page alone
+     * wants an exit for that one as well (SDM vol. 3, 29.4.2). Then the vCPU's own TPR is reached by exits,
+     * as in Fig. 19.
+     */
+    const bool page_alone = (vmcs12.controls & VMX_PRIMARY_TPR_SHADOW) == 0 &&
+                            (secondary12(&n->vmcs12) & VMX_SECONDARY_VIRTUALIZE_APIC_ACCESSES) != 0;
+
+    return nested_tpr_merge(page_alone ? POLICY_INTERCEPT : n->policy->registers->tpr, &vmcs12, own, page);
 }
 
 uint8_t nested_merge_tpr_threshold(const struct nested_vcpu *n, uint8_t own)

@@ -26,7 +26,7 @@ GUESTS = ROOT / "tests" / "guests"
 # Guests that are no comparison: they never end, need somebody who talks to them, or want several machines.
 APART = {"hostile", "bench_exits", "bench_smp", "spin", "sweep", "state", "ivshmem", "matrix", "bench_vtlb",
          "hostile_paging", "bench_nested"}
-# Guest hypervisors: bare only, for partitions have no VT-x of their own yet.
+# Guest hypervisors: they need VT-x (tests/boot/test_nested_guests.py).
 NESTED = {"lv1_basic", "lv1_exits", "lv1_registers", "lv1_events", "lv1_entry", "lv1_ept"}
 PROCESSORS = {"smp": 2}  # that a guest wants, if it is not one
 MODEL = "corei7_skylake_x"

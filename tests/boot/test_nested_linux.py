@@ -10,7 +10,6 @@ from tests.boot.test_vtlb_linux import copies, forks, last_line, pipelines
 pytestmark = pytest.mark.soak
 
 SKYLAKE = "corei7_skylake_x"
-PENRYN = "core2_penryn_t9600"  # no EPT, no unrestricted guest: KVM runs its guest's firmware in virtual-8086 mode
 NAME = "beside"
 
 # model, paging, vCPUs of Lv1, parameters of its kvm_intel
@@ -18,10 +17,6 @@ CASES = [
     pytest.param(SKYLAKE, "ept", 1, [], id="ept"),
     pytest.param(SKYLAKE, "ept", 1, ["ept=0"], id="ept-shadow"),
     pytest.param(SKYLAKE, "ept", 2, [], id="ept-2"),
-    pytest.param(SKYLAKE, "vtlb", 1, [], id="vtlb"),
-    pytest.param(SKYLAKE, "vtlb", 1, ["ept=0"], id="vtlb-shadow"),
-    pytest.param(PENRYN, "vtlb", 1, [], id="penryn"),
-    pytest.param(PENRYN, "vtlb", 1, ["ept=0"], id="penryn-shadow"),
 ]
 
 
