@@ -90,7 +90,7 @@ static bool read_msr(void *context, uint32_t index, uint64_t *value)
         return exit_read_msr(v, index, value);
     if (vmcs_field_of(index, &field) == NULL)
         return trap_rdmsr_safe(index, value);
-    *value = vcpu_read(nested_guest_current(v), field);
+    *value = vcpu_read(&v->vcpu, field);
     return true;
 }
 
@@ -261,6 +261,11 @@ void nested_guest_reset(struct partition_vcpu *v)
     g->init_pending = false;
     g->vpid12 = 0;
     g->entries = g->kept = 0;
+}
+
+void nested_guest_forget_memory(struct partition_vcpu *v)
+{
+    invalidate_ept(v, NULL);
 }
 
 bool nested_guest_read_msr(const struct partition_vcpu *v, uint32_t msr, uint64_t *value)

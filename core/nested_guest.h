@@ -65,6 +65,9 @@ int nested_guest_build(struct partition_vcpu *v, struct nested_guest *g,
 /* As after a reset: outside of VMX operation. The vCPU is loaded nowhere. */
 void nested_guest_reset(struct partition_vcpu *v);
 
+/* Lv1's own memory is another than before: what Lv2s had of it is forgotten. */
+void nested_guest_forget_memory(struct partition_vcpu *v);
+
 /* RDMSR of IA32_FEATURE_CONTROL or of a capability register by Lv1. False: #GP. Anybody. */
 bool nested_guest_read_msr(const struct partition_vcpu *v, uint32_t msr, uint64_t *value) __must_check;
 

@@ -32,7 +32,8 @@ struct nested_ops {
     bool (*load_control_state)(void *context, const struct cr_state *state);
     /*
      * WRMSR and RDMSR of the vCPU as Lv1 would execute them, for the MSR lists: what exits for Lv1 is
-     * emulated, what is through is done. False: #GP.
+     * emulated, what is through is done. False: #GP. VMCS01 is current for a write. A read may come with
+     * VMCS02 current, but only of registers that neither holds.
      */
     bool (*write_msr)(void *context, uint32_t index, uint64_t value);
     bool (*read_msr)(void *context, uint32_t index, uint64_t *value);

@@ -5,6 +5,7 @@
  */
 #include "arch/x86/exception.h"
 #include "core/exits/exits.h"
+#include "core/nested_guest.h"
 #include "core/paging.h"
 #include "vmx/apicv.h"
 #include "vmx/events.h"
@@ -42,6 +43,8 @@ void exit_apic_mode_changed(struct partition_vcpu *v)
 
     paging_set_overlay(v, lapic->base, mode == APICV_XAPIC && apicv->accesses ? &page : NULL);
     apicv_set_mode(apicv, &v->vcpu, mode);
+    if (v->nested != NULL)
+        nested_guest_forget_memory(v);
 }
 
 /* An access that the processor does not virtualise: what it would do at any device's register. */

@@ -298,16 +298,62 @@ static void emulate_io(struct partition_vcpu *v)
     vcpu_skip_instruction(vcpu);
 }
 
-static void emulate_msr(struct partition_vcpu *v, bool write)
+/* IA32_EFER of Lv2 itself; a read of it is let through. */
+static bool write_efer(struct partition_vcpu *v, uint64_t value)
 {
     struct nested_vcpu *n = &v->nested->nested;
-    uint64_t *registers = n->vcpu02.registers;
-    const uint32_t index = (uint32_t)registers[VCPU_RCX];
-    uint64_t value = registers[VCPU_RDX] << 32 | (uint32_t)registers[VCPU_RAX];
-    const bool done =
-        write ? n->ops->write_msr(n->context, index, value) : n->ops->read_msr(n->context, index, &value);
+    struct cr_state state;
+    unsigned effects = 0;
 
-    if (!done) {
+    nested_read_control_state(n, &state);
+    if (policy_efer_write(n->policy->registers, &state, value, &effects) == CR_GP ||
+        ((effects & CR_EFFECT_PDPTES) != 0 && !load_pdptes(v, &state)))
+        return false;
+    nested_write_control_state(n, &state);
+    if ((effects & CR_EFFECT_FLUSH) != 0)
+        vcpu_flush_linear(&n->vcpu02);
+    return true;
+}
+
+static bool access_debugctl(struct partition_vcpu *v, bool write, uint64_t *value)
+{
+    if (!write)
+        *value = vcpu_read(lv2(v), VMCS_GUEST_DEBUGCTL);
+    else if ((*value & ~policy_msr_find(MSR_IA32_DEBUGCTL)->value) == 0)
+        vcpu_write(lv2(v), VMCS_GUEST_DEBUGCTL, *value);
+    else
+        return false;
+    return true;
+}
+
+/*
+ * A register that Lv1 lets through. Those that a logical entry and exit switch are Lv2's own; the others are
+ * the vCPU's, as Lv1 has them: their handlers may look at Lv1's VMCS and change it, so it has to be the
+ * current one.
+ */
+static bool access_msr(struct partition_vcpu *v, uint32_t index, bool write, uint64_t *value)
+{
+    struct nested_vcpu *n = &v->nested->nested;
+    bool done;
+
+    if (index == MSR_IA32_EFER && write)
+        return write_efer(v, *value);
+    if (index == MSR_IA32_DEBUGCTL)
+        return access_debugctl(v, write, value);
+    vcpu_switch(lv2(v));
+    done = write ? n->ops->write_msr(n->context, index, *value) : n->ops->read_msr(n->context, index, value);
+    vcpu_switch(&v->vcpu);
+    nested_merge_tsc_offset(n);
+    return done;
+}
+
+static void emulate_msr(struct partition_vcpu *v, bool write)
+{
+    struct vcpu *vcpu = lv2(v);
+    uint64_t *registers = vcpu->registers;
+    uint64_t value = registers[VCPU_RDX] << 32 | (uint32_t)registers[VCPU_RAX];
+
+    if (!access_msr(v, (uint32_t)registers[VCPU_RCX], write, &value)) {
         inject(v, X86_VECTOR_GP, 0);
         return;
     }
@@ -315,7 +361,7 @@ static void emulate_msr(struct partition_vcpu *v, bool write)
         registers[VCPU_RAX] = (uint32_t)value;
         registers[VCPU_RDX] = value >> 32;
     }
-    vcpu_skip_instruction(&n->vcpu02);
+    vcpu_skip_instruction(vcpu);
 }
 
 static void emulate_halt(struct partition_vcpu *v)
