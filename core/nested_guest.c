@@ -71,6 +71,8 @@ static bool write_msr(void *context, uint32_t index, uint64_t value)
     if (policy_msr_on_write(row, v->partition->msr_features, v->vcpu.regime) != POLICY_THROUGH ||
         row->handler != MSR_HANDLER_NONE)
         return exit_write_msr(v, index, value);
+    if (index == MSR_IA32_SPEC_CTRL)
+        return vcpu_state_write_spec_ctrl(v->vcpu.state, value);
     if (vmcs_field_of(index, &field) == NULL)
         return trap_wrmsr_safe(index, value);
     if (index != MSR_IA32_SYSENTER_CS && (int64_t)(value << 16) >> 16 != (int64_t)value)
@@ -88,6 +90,8 @@ static bool read_msr(void *context, uint32_t index, uint64_t *value)
     if (policy_msr_on_read(row, v->partition->msr_features, v->vcpu.regime) != POLICY_THROUGH ||
         row->handler != MSR_HANDLER_NONE)
         return exit_read_msr(v, index, value);
+    if (index == MSR_IA32_SPEC_CTRL)
+        return vcpu_state_read_spec_ctrl(v->vcpu.state, value);
     if (vmcs_field_of(index, &field) == NULL)
         return trap_rdmsr_safe(index, value);
     *value = vcpu_read(&v->vcpu, field);
@@ -99,7 +103,7 @@ static void invalidate_ept(void *context, const uint64_t *eptp)
     struct partition_vcpu *v = context;
 
     for (struct nested_space *s = v->nested->spaces; s < &v->nested->spaces[NESTED_SPACES]; s++)
-        if (s->last_use != 0 && (eptp == NULL || s->eptp == *eptp))
+        if (s->last_use != 0 && (eptp == NULL || ((s->eptp ^ *eptp) & EPTP_ADDRESS) == 0))
             vtlb_flush(&s->context, VTLB_FLUSH_ALL);
 }
 
@@ -174,6 +178,10 @@ const char *nested_guest_obstacle(const struct partition *partition)
         return "nested: a guest hypervisor runs only with EPT (paging = ept)";
     if (!vmx_controls_available(capabilities, VMX_WORD_PIN, VMX_PIN_PREEMPTION_TIMER))
         return "nested: this processor has no VMX-preemption timer";
+    if ((capabilities->ept_vpid & VMX_EPT_INVEPT_ALL) == 0)
+        return "nested: this processor cannot invalidate all of EPT at once";
+    if ((capabilities->misc >> VMX_MISC_CR3_TARGETS_SHIFT & VMX_MISC_CR3_TARGETS_MASK) < 4)
+        return "nested: this processor has less than four CR3-target values";
     return NULL;
 }
 
@@ -258,8 +266,8 @@ void nested_guest_reset(struct partition_vcpu *v)
         g->spaces[i].last_use = 0;
     }
     g->timer = VDEV_NEVER;
-    g->init_pending = false;
-    g->vpid12 = 0;
+    g->init_pending = g->hurry = g->halted = false;
+    nested_guest_moved(v);
     g->entries = g->kept = 0;
 }
 
@@ -352,6 +360,7 @@ static void load_lv1(struct partition_vcpu *v, const struct nested_exit_informat
     const enum nested_abort second = nested_exit_load(&v->nested->nested, information);
 
     v->nested->timer = VDEV_NEVER;
+    v->nested->halted = false;
     v->wait = VCPU_WAIT_NOT;
     vcpu_flush_linear(&v->vcpu);
     vcpu_events_changed(&v->vcpu);
@@ -413,8 +422,8 @@ void nested_guest_enter(struct partition_vcpu *v)
     /* What is there for Lv1 already ends this run before it begins, or after the entry's own event. */
     vcpu_events_changed(&v->vcpu);
     if (result == NESTED_ENTERED_INACTIVE) {
-        v->wait =
-            vmcs12_read(&n->vmcs12, VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT ? VCPU_WAIT_HALTED : VCPU_WAIT_SIPI;
+        g->halted = vmcs12_read(&n->vmcs12, VMCS_GUEST_ACTIVITY) == ACTIVITY_HLT;
+        v->wait = g->halted ? VCPU_WAIT_HALTED : VCPU_WAIT_SIPI;
         run_interrupt_slice();
     }
 }
@@ -434,9 +443,7 @@ void nested_guest_leave(struct partition_vcpu *v, struct nested_exit_information
     struct nested_guest *g = v->nested;
     enum nested_abort cause;
 
-    information->activity = v->wait == VCPU_WAIT_HALTED ? ACTIVITY_HLT
-                            : v->wait == VCPU_WAIT_SIPI ? ACTIVITY_WAIT_FOR_SIPI
-                                                        : 0;
+    information->activity = g->halted ? ACTIVITY_HLT : v->wait == VCPU_WAIT_SIPI ? ACTIVITY_WAIT_FOR_SIPI : 0;
     information->preemption_timer = timer_left(g);
     cause = nested_exit_save(&g->nested, information);
     vcpu_switch(&g->nested.vcpu02);
@@ -518,6 +525,7 @@ bool nested_guest_events(struct partition_vcpu *v)
         v->vcpu.nmi_pending = false;
         vcpu_queue_nmi(lv2);
     }
+    g->halted = false; /* Lv2 goes on */
     vcpu_events_changed(lv2);
     return false;
 }
@@ -525,13 +533,16 @@ bool nested_guest_events(struct partition_vcpu *v)
 bool nested_guest_would_wake(struct partition_vcpu *v)
 {
     struct nested_guest *g = v->nested;
+    bool wakes = g->init_pending || cpu_rdtsc() >= g->timer || v->vcpu.nmi_pending ||
+                 (!takes_interrupts(v) && v->vcpu.interrupt_ops->pending(v) >= 0);
 
-    if (g->init_pending || cpu_rdtsc() >= g->timer)
-        return true;
-    if (v->vcpu.nmi_pending || (!takes_interrupts(v) && v->vcpu.interrupt_ops->pending(v) >= 0))
-        return true;
-    vcpu_load(&g->nested.vcpu02);
-    return vcpu_events_would_wake(&g->nested.vcpu02);
+    if (!wakes) {
+        vcpu_load(&g->nested.vcpu02);
+        wakes = vcpu_events_would_wake(&g->nested.vcpu02);
+    }
+    if (wakes)
+        vcpu_events_changed(&v->vcpu); /* whose it is decides before Lv2 goes on */
+    return wakes;
 }
 
 uint64_t nested_guest_run(struct partition_vcpu *v, uint64_t timer)

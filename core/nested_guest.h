@@ -35,6 +35,7 @@ struct nested_guest {
     struct nested_merge_input input;
     uint64_t timer;    /* host TSC at which Lv1's VMX-preemption timer for Lv2 runs out; VDEV_NEVER */
     bool hurry;        /* the next run of Lv2 is to be as short as can be */
+    bool halted;       /* Lv2 rests in the HLT state */
     bool init_pending; /* an INIT that came in VMX operation */
     uint64_t entries;  /* of Lv2, logical ones */
     uint64_t kept;     /* exits of Lv2 that Lv1 has not seen */
@@ -84,6 +85,13 @@ static inline bool nested_guest_runs(const struct partition_vcpu *v)
 static inline struct vcpu *nested_guest_current(struct partition_vcpu *v)
 {
     return nested_guest_runs(v) ? &v->nested->nested.vcpu02 : &v->vcpu;
+}
+
+/* The vCPU may have run elsewhere: what this processor has cached of its Lv2s is not to be trusted. */
+static inline void nested_guest_moved(struct partition_vcpu *v)
+{
+    v->nested->vtlb_seen = 0;
+    v->nested->vpid12 = 0;
 }
 
 /* ---- Entry and exit --------------------------------------------------------------------------------------

@@ -410,6 +410,8 @@ void paging_write_pat(struct partition_vcpu *v, uint64_t value)
     struct cr_state state;
 
     vcpu_write_pat(&v->vcpu, value);
+    if (v->vcpu.regime != VCPU_REGIME_SHADOW)
+        return; /* the processor combines it with EPT's types by itself */
     vtlb_drop(&v->vtlb, VTLB_FLUSH_P2M);
     vcpu_read_control_state(&v->vcpu, &state);
     select_context(v, &state, VTLB_SCOPE_NONE);

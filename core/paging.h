@@ -73,7 +73,7 @@ static inline void paging_end_transient(struct partition_vcpu *v)
 /* The tag that the vCPU's addresses have now: its PCID, or 0. Regime shadow. */
 uint16_t paging_tag(const struct partition_vcpu *v);
 
-/* IA32_PAT is `value` now (the caller has checked it): memory types are others. Regime shadow. */
+/* IA32_PAT is `value` now (the caller has checked it): memory types are others. Any regime. */
 void paging_write_pat(struct partition_vcpu *v, uint64_t value);
 
 /* The page at guest-physical `address` of this vCPU's view is `page` (NULL: none) instead of any before. */

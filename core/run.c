@@ -202,6 +202,8 @@ static void start(struct partition_vcpu *v)
     partition_vcpu_apply_tsc(v);
     vcpu_flush_linear(&v->vcpu);
     paging_flush_hardware(v);
+    if (v->nested != NULL)
+        nested_guest_moved(v);
     if (nested_guest_runs(v))
         nested_guest_resume(v);
     v->deadline_changed = true;

@@ -14,6 +14,9 @@
 #define XSAVE_MXCSR_OFFSET 24
 #define XSTATE_BV_OFFSET   512
 #define XSAVE_HEADER_END   576
+
+/* IBRS, STIBP, SSBD: what every processor with the register takes. */
+#define SPEC_CTRL_COMMON   7ULL
 #define MXCSR_RESET        0x1f80
 #define FCW_RESET          0x037f /* as FNINIT leaves it */
 
@@ -368,6 +371,24 @@ void vcpu_state_save(struct vcpu_state *state)
 {
     for (unsigned i = 0; i < machine.switched_count; i++)
         save(machine.switched[i], state);
+}
+
+bool vcpu_state_write_spec_ctrl(struct vcpu_state *state, uint64_t value)
+{
+    struct area *area = state->xsave_area;
+
+    if (!machine.barriers.spec_ctrl || (value & ~SPEC_CTRL_COMMON) != 0)
+        return false;
+    area->guest_list[0].value = value;
+    return true;
+}
+
+bool vcpu_state_read_spec_ctrl(const struct vcpu_state *state, uint64_t *value)
+{
+    const struct area *area = state->xsave_area;
+
+    *value = area->guest_list[0].value;
+    return machine.barriers.spec_ctrl;
 }
 
 void vcpu_state_write_efer(uint64_t efer)

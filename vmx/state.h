@@ -99,6 +99,13 @@ struct vcpu_msr_lists {
 };
 struct vcpu_msr_lists vcpu_state_msr_lists(const struct vcpu_state *state);
 
+/*
+ * The guest's IA32_SPEC_CTRL, which the VMCS's lists switch: the register itself is Umbra's while Umbra runs.
+ * False: a value that the processor might refuse, or there is no such register. Any time but inside an entry.
+ */
+bool vcpu_state_write_spec_ctrl(struct vcpu_state *state, uint64_t value) __must_check;
+bool vcpu_state_read_spec_ctrl(const struct vcpu_state *state, uint64_t *value) __must_check;
+
 /* Copies the processor's state to `state`. Interrupts off, no entry since the exit. */
 void vcpu_state_save(struct vcpu_state *state);
 

@@ -371,6 +371,7 @@ static void emulate_halt(struct partition_vcpu *v)
     vcpu_events_changed(&v->vcpu);
     if (nested_guest_would_wake(v))
         return;
+    v->nested->halted = true;
     v->wait = VCPU_WAIT_HALTED;
     run_interrupt_slice();
 }
@@ -447,8 +448,12 @@ static unsigned own_wants(struct partition_vcpu *v)
 
     if (vcpu->deferred_interrupt >= 0 || vcpu->interrupt_ops->pending(vcpu->interrupt_context) >= 0)
         wants |= NESTED_LV0_WANTS_INTERRUPT_WINDOW;
-    if (vcpu->nmi_pending) /* in the shadow of STI an NMI waits for the other window (vmx/events.c) */
-        wants |= NESTED_LV0_WANTS_NMI_WINDOW | NESTED_LV0_WANTS_INTERRUPT_WINDOW;
+    if (vcpu->nmi_pending) {
+        wants |= NESTED_LV0_WANTS_NMI_WINDOW;
+        /* In the shadow of STI it waits for the other window (vmx/events.c). */
+        if ((vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI) == 0)
+            wants |= NESTED_LV0_WANTS_INTERRUPT_WINDOW;
+    }
     return wants;
 }
 

@@ -244,6 +244,20 @@ const struct vcpu_barriers *vcpu_state_barriers(void)
     return &none;
 }
 
+bool vcpu_state_write_spec_ctrl(struct vcpu_state *state, uint64_t value)
+{
+    (void)state, (void)value;
+    fail();
+    return false;
+}
+
+bool vcpu_state_read_spec_ctrl(const struct vcpu_state *state, uint64_t *value)
+{
+    (void)state, (void)value;
+    fail();
+    return false;
+}
+
 struct vcpu_msr_lists vcpu_state_msr_lists(const struct vcpu_state *state)
 {
     (void)state;

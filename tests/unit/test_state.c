@@ -481,6 +481,32 @@ static void missing_registers(void **state)
 }
 
 /*
+ * A guest hypervisor's IA32_SPEC_CTRL goes to the lists, and is what its entry loads. Fails when it goes to
+ * the register, which is Umbra's, when a value passes that an entry may refuse, or when a processor without
+ * the register takes one.
+ */
+static void spec_ctrl_by_lists(void **state)
+{
+    const struct area *area;
+    uint64_t value;
+
+    (void)state;
+    machine_begin(SKYLAKE_X);
+    changed_leaf_7 = processor_cpuid(7, 0);
+    changed_leaf_7.edx = CPUID_7_EDX_SPEC_CTRL | CPUID_7_EDX_STIBP | CPUID_7_EDX_SSBD;
+    vcpu_state_probe(true);
+    area = states[0].xsave_area;
+    assert_true(vcpu_state_write_spec_ctrl(&states[0], 5));
+    assert_int_equal(area->guest_list[0].value, 5);
+    assert_false(vcpu_state_write_spec_ctrl(&states[0], 8));
+    assert_true(vcpu_state_read_spec_ctrl(&states[0], &value));
+    assert_int_equal(value, 5);
+    machine_begin(LYNNFIELD);
+    assert_false(vcpu_state_write_spec_ctrl(&states[0], 1));
+    assert_false(vcpu_state_read_spec_ctrl(&states[0], &value));
+}
+
+/*
  * 576 bytes, then AVX (256), opmasks (64), ZMM_Hi256 (512) and Hi16_ZMM (1024); without gaps, for none is
  * aligned. Fails when a processor that describes another format is trusted, when the probe leaves XCR0
  * changed, or when it asks with the wrong components enabled.
@@ -769,6 +795,7 @@ int main(void)
         cmocka_unit_test(nothing_remains),
         cmocka_unit_test(missing_registers),
         cmocka_unit_test(compacted_format),
+        cmocka_unit_test(spec_ctrl_by_lists),
         cmocka_unit_test(policy_is_covered),
         cmocka_unit_test(barriers_between_owners),
         cmocka_unit_test(lists),
