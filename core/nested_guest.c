@@ -7,6 +7,7 @@
 #include "arch/x86/registers.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
+#include "core/exits/linear.h"
 #include "core/paging.h"
 #include "core/run.h"
 #include "lib/errors.h"
@@ -16,11 +17,6 @@
 #include "nested/entry.h"
 #include "nested/instructions.h"
 #include "vmx/events.h"
-
-/* A vCPU's quota: its share of so much of the partition's memory, within bounds. */
-#define QUOTA_FRACTION         64
-#define QUOTA_MIN              512
-#define QUOTA_MAX              4096
 
 #define ACTIVITY_HLT           1
 #define ACTIVITY_WAIT_FOR_SIPI 3
@@ -39,29 +35,6 @@ static bool load_control_state(void *context, const struct cr_state *state)
     return paging_write_control(v, state, CR_EFFECT_FLUSH | pdptes);
 }
 
-/* Registers that the policy lets through, and that are in the VMCS while Lv1 runs. */
-static const struct {
-    uint32_t msr;
-    uint16_t field; /* enum vmcs_index */
-} vmcs_msrs[] = {
-    {MSR_IA32_SYSENTER_CS, VMCS_INDEX_GUEST_SYSENTER_CS},
-    {MSR_IA32_SYSENTER_ESP, VMCS_INDEX_GUEST_SYSENTER_ESP},
-    {MSR_IA32_SYSENTER_EIP, VMCS_INDEX_GUEST_SYSENTER_EIP},
-    {MSR_IA32_FS_BASE, VMCS_INDEX_GUEST_FS_BASE},
-    {MSR_IA32_GS_BASE, VMCS_INDEX_GUEST_GS_BASE},
-};
-
-static const struct vmcs_field *vmcs_field_of(uint32_t msr, struct vmcs_field *field)
-{
-    for (unsigned i = 0; i < ARRAY_SIZE(vmcs_msrs); i++) {
-        if (vmcs_msrs[i].msr != msr)
-            continue;
-        *field = vmcs_field_at(vmcs_msrs[i].field);
-        return field;
-    }
-    return NULL;
-}
-
 static bool write_msr(void *context, uint32_t index, uint64_t value)
 {
     struct partition_vcpu *v = context;
@@ -73,9 +46,9 @@ static bool write_msr(void *context, uint32_t index, uint64_t value)
         return exit_write_msr(v, index, value);
     if (index == MSR_IA32_SPEC_CTRL)
         return vcpu_state_write_spec_ctrl(v->vcpu.state, value);
-    if (vmcs_field_of(index, &field) == NULL)
+    if (!nested_msr_field(index, &field))
         return trap_wrmsr_safe(index, value);
-    if (index != MSR_IA32_SYSENTER_CS && (int64_t)(value << 16) >> 16 != (int64_t)value)
+    if (index != MSR_IA32_SYSENTER_CS && !linear_is_canonical(v, value))
         return false;
     vcpu_write(&v->vcpu, field, index == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value);
     return true;
@@ -92,7 +65,7 @@ static bool read_msr(void *context, uint32_t index, uint64_t *value)
         return exit_read_msr(v, index, value);
     if (index == MSR_IA32_SPEC_CTRL)
         return vcpu_state_read_spec_ctrl(v->vcpu.state, value);
-    if (vmcs_field_of(index, &field) == NULL)
+    if (!nested_msr_field(index, &field))
         return trap_rdmsr_safe(index, value);
     *value = vcpu_read(&v->vcpu, field);
     return true;
@@ -162,13 +135,6 @@ static const struct vcpu_interrupt_ops interrupt_ops = {
 
 /* ---- Set-up ----------------------------------------------------------------------------------------------
  */
-
-uint32_t nested_guest_quota(const struct partition *partition)
-{
-    const uint64_t share = partition->memory / PAGE_SIZE / QUOTA_FRACTION / partition->vcpu_count;
-
-    return (uint32_t)min_u64(max_u64(share, QUOTA_MIN), QUOTA_MAX);
-}
 
 const char *nested_guest_obstacle(const struct partition *partition)
 {
@@ -347,24 +313,20 @@ static void flush_stale(struct partition_vcpu *v)
 /* ---- Entry and exit --------------------------------------------------------------------------------------
  */
 
-static void crash_abort(struct partition_vcpu *v, enum nested_abort cause)
-{
-    if (cause != NESTED_ABORT_NONE)
-        partition_crash(v, "VMX abort: %s", nested_abort_name(cause));
-}
-
 /* Lv1 gets `information`; what came of its first step is `cause`. Its VMCS is current. */
 static void load_lv1(struct partition_vcpu *v, const struct nested_exit_information *information,
                      enum nested_abort cause)
 {
     const enum nested_abort second = nested_exit_load(&v->nested->nested, information);
+    const enum nested_abort first = cause != NESTED_ABORT_NONE ? cause : second;
 
     v->nested->timer = VDEV_NEVER;
     v->nested->halted = false;
     v->wait = VCPU_WAIT_NOT;
     vcpu_flush_linear(&v->vcpu);
     vcpu_events_changed(&v->vcpu);
-    crash_abort(v, cause != NESTED_ABORT_NONE ? cause : second);
+    if (first != NESTED_ABORT_NONE)
+        partition_crash(v, "VMX abort: %s", nested_abort_name(first));
 }
 
 /* Ticks of the TSC in one of the timer's are 1 << this. */
@@ -460,7 +422,6 @@ void nested_guest_resume(struct partition_vcpu *v)
     vcpu_switch(&v->vcpu);
     nested_merge_tsc_offset(&g->nested);
     vcpu_flush_linear(&g->nested.vcpu02);
-    g->vtlb_seen = 0;
 }
 
 static void leave_for(struct partition_vcpu *v, uint32_t reason, uint32_t interruption)

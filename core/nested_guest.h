@@ -44,14 +44,11 @@ struct nested_guest {
 /* What a nested guest is made of, the caller's for as long as the vCPU lives. */
 struct nested_guest_memory {
     hpa_t vmcs, msr_bitmap;    /* frames */
-    uint32_t pages;            /* nested_guest_quota() */
+    uint32_t pages;            /* paging_quota_shadow() */
     hpa_t quota;               /* `pages` frames, below 4 GiB, */
     struct vtlb_table *tables; /* and one of these for each */
     uint16_t vpid;
 };
-
-/* Pages of vTLB quota that each vCPU of the partition wants for its guests. */
-uint32_t nested_guest_quota(const struct partition *partition);
 
 /* Why no vCPU of the partition can have a virtual VT-x, a sentence; NULL if they can. While it is built. */
 const char *nested_guest_obstacle(const struct partition *partition);

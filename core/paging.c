@@ -54,15 +54,20 @@ int paging_choose(struct partition *partition, const char **why)
     return 0;
 }
 
-uint32_t paging_quota(const struct partition *partition)
+uint32_t paging_quota_shadow(const struct partition *partition)
 {
     const uint64_t share = partition->memory / PAGE_SIZE / QUOTA_FRACTION / partition->vcpu_count;
 
+    return (uint32_t)min_u64(max_u64(share, QUOTA_MIN), QUOTA_MAX);
+}
+
+uint32_t paging_quota(const struct partition *partition)
+{
     if (!partition->regimes[VCPU_REGIME_SHADOW])
         return PARTITION_VTLB_PAGES;
     if (partition->paging == CONFIG_PAGING_EPT)
         return QUOTA_UNPAGED;
-    return (uint32_t)min_u64(max_u64(share, QUOTA_MIN), QUOTA_MAX);
+    return paging_quota_shadow(partition);
 }
 
 int paging_init(struct partition_vcpu *v, hpa_t quota, struct vtlb_table *tables)

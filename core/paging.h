@@ -17,6 +17,9 @@ int paging_choose(struct partition *partition, const char **why) __must_check;
 /* Pages of vTLB quota for each vCPU of the partition, once paging_choose has decided. */
 uint32_t paging_quota(const struct partition *partition);
 
+/* Likewise where tables of a guest's are shadowed, a guest hypervisor's EPT among them. */
+uint32_t paging_quota_shadow(const struct partition *partition);
+
 /*
  * Sets up the vCPU's vTLB, chains and walker over `quota` (vcpu->vtlb_pages frames, below 4 GiB) and `tables`
  * (one for each). -ENOMEM: too small a quota. While it is built; the VMCS need not be there yet.

@@ -474,7 +474,7 @@ static int build_nested(struct partition_vcpu *vcpu)
     struct nested_guest_memory memory = {
         /* Behind all that are vCPUs' own. */
         .vpid = (uint16_t)(vcpu->vcpu.vpid + CONFIG_PARTITIONS_MAX * PLATFORM_VCPUS_MAX),
-        .pages = nested_guest_quota(partition),
+        .pages = paging_quota_shadow(partition),
     };
     int error;
 

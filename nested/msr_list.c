@@ -33,7 +33,7 @@ static const struct {
     {MSR_IA32_FS_BASE, MSR_IA32_GS_BASE, false, true},
 };
 
-/* Registers of Lv2 that VMCS02 holds. */
+/* Registers of a guest that its VMCS holds. */
 static const struct {
     uint32_t index;
     uint16_t field; /* enum vmcs_index */
@@ -47,6 +47,17 @@ static const struct {
     {MSR_IA32_FS_BASE, VMCS_INDEX_GUEST_FS_BASE, NESTED_LIST_REGISTERS},
     {MSR_IA32_GS_BASE, VMCS_INDEX_GUEST_GS_BASE, NESTED_LIST_REGISTERS},
 };
+
+bool nested_msr_field(uint32_t index, struct vmcs_field *field)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(in_vmcs); i++) {
+        if (in_vmcs[i].index != index)
+            continue;
+        *field = vmcs_field_at(in_vmcs[i].field);
+        return true;
+    }
+    return false;
+}
 
 unsigned nested_msr_list_limit(const struct nested_vcpu *n)
 {
@@ -113,14 +124,14 @@ unsigned nested_msr_list_enter(struct nested_vcpu *n, struct cr_state *state,
 /* RDMSR of Lv2. */
 static bool read_register(struct nested_vcpu *n, uint32_t index, uint64_t *value)
 {
+    struct vmcs_field field;
+
     if (index == MSR_IA32_EFER || index == MSR_IA32_PAT) {
         *value = index == MSR_IA32_EFER ? vcpu_read_efer(&n->vcpu02) : vcpu_read_pat(&n->vcpu02);
         return true;
     }
-    for (unsigned i = 0; i < ARRAY_SIZE(in_vmcs); i++) {
-        if (in_vmcs[i].index != index)
-            continue;
-        *value = vcpu_read(&n->vcpu02, vmcs_field_at(in_vmcs[i].field));
+    if (nested_msr_field(index, &field)) {
+        *value = vcpu_read(&n->vcpu02, field);
         return true;
     }
     return n->ops->read_msr(n->context, index, value);

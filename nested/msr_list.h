@@ -24,6 +24,10 @@ struct nested_list_values {
     uint64_t values[NESTED_LIST_REGISTERS];
 };
 
+/* The field of a guest's VMCS that holds MSR `index`; false: none does (IA32_EFER, see vcpu_read_efer,
+ * aside). */
+bool nested_msr_field(uint32_t index, struct vmcs_field *field) __must_check;
+
 /* Entries that a list may have, by what Lv1 is offered. */
 unsigned nested_msr_list_limit(const struct nested_vcpu *n);
 
