@@ -46,6 +46,7 @@ struct paging_format {
     uint64_t key;          /* lowest bit of the protection key; 0: the format has none */
     uint64_t grant_set;    /* bits that grant a right where they are 1, */
     uint64_t grant_clear;  /* and where they are 0 */
+    uint64_t user;         /* of grant_set: SMEP and SMAP take from the supervisor what it gives */
     uint64_t table_rights; /* of an entry that refers to a table, as Umbra writes it: all (see
                               paging_table_entry) */
     uint64_t page_preset;  /* A and D in every page's entry that Umbra writes: it tracks them by itself */
@@ -83,7 +84,7 @@ static inline uint64_t paging_table_entry(const struct paging_format *format, un
 static inline bool paging_only_grants(const struct paging_format *format, uint64_t before, uint64_t after)
 {
     const uint64_t revoked = (before & ~after & format->grant_set) | (after & ~before & format->grant_clear);
-    const uint64_t moved = (before ^ after) & ~(format->grant_set | format->grant_clear);
+    const uint64_t moved = (before ^ after) & ~((format->grant_set & ~format->user) | format->grant_clear);
 
     return (revoked | moved) == 0;
 }

@@ -35,7 +35,7 @@
 #define WIDE                                                                                                 \
     .entry_size = 8, .present = PTE_PRESENT, .large = PTE_LARGE, .address = BITS(51, 12),                    \
     .accessed = PTE_ACCESSED, .dirty = PTE_DIRTY, .global = PTE_GLOBAL,                                      \
-    .grant_set = PTE_PRESENT | PTE_WRITE | PTE_USER, .grant_clear = PTE_NO_EXECUTE,                          \
+    .grant_set = PTE_PRESENT | PTE_WRITE | PTE_USER, .grant_clear = PTE_NO_EXECUTE, .user = PTE_USER,        \
     .table_rights = TABLE_RIGHTS, .page_preset = PTE_ACCESSED | PTE_DIRTY, .rights = RIGHTS(PTE_NO_EXECUTE), \
     .memory_type = MEMORY_TYPES_OF_RESET
 
@@ -76,6 +76,7 @@ const struct paging_format paging_x86_32bit = {
     .dirty = PTE_DIRTY,
     .global = PTE_GLOBAL,
     .grant_set = PTE_PRESENT | PTE_WRITE | PTE_USER,
+    .user = PTE_USER,
     .table_rights = TABLE_RIGHTS,
     .page_preset = PTE_ACCESSED | PTE_DIRTY,
     .level =

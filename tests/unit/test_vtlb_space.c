@@ -99,6 +99,30 @@ static void dirty_elsewhere(void **state)
     free_guest(guest);
 }
 
+/*
+ * A supervisor's page that becomes a user's is no longer the supervisor's under SMEP and SMAP, and a
+ * processor may hold more of a large page than the fault that tells of it makes it forget.
+ */
+static void becomes_users(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    uint64_t generation;
+    (void)state;
+
+    *entry_at(guest, PT_A, 0) &= ~4ULL;
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER);
+    assert_int_equal(look(guest, USER).rights & PAGING_USER, 0);
+    *entry_at(guest, PT_A, 0) |= 4;
+    generation = vtlb_generation(guest->vtlb);
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_READ | PAGING_USER, &result), VTLB_FILLED);
+    assert_true((look(guest, USER).rights & PAGING_USER) != 0);
+    assert_true(vtlb_generation(guest->vtlb) > generation);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
 /* ---- Globals ---- */
 
 static void globals_stay(void **state)
@@ -758,6 +782,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(warm_switches),
         cmocka_unit_test(dirty_elsewhere),
+        cmocka_unit_test(becomes_users),
         cmocka_unit_test(globals_stay),
         cmocka_unit_test(tags),
         cmocka_unit_test(log_and_sharing),
