@@ -55,7 +55,7 @@ pure := $(filter-out lib/string.c,$(wildcard lib/*.c)) $(wildcard core/config/*.
         $(filter-out mm/address_space.c,$(wildcard mm/*.c)) \
         $(wildcard vmx/policy_*.c vmx/apicv.c vmx/events.c vmx/controls.c vmx/fields.c vmx/reasons.c arch/x86/decode.c arch/x86/paging_*.c arch/x86/mtrr.c arch/x86/machine_check.c drivers/acpi_tables.c boot/multiboot2.c \
                    core/emulate*.c core/monitor*.c core/console.c core/line_editor.c core/trace.c core/report.c core/policy_keys.c core/task_switch.c \
-                   vmx/vcpu.c vmx/barriers.c nested/*.c core/nested_guest.c core/paging.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
+                   vmx/vcpu.c vmx/barriers.c nested/*.c core/nested_guest.c core/nested_memory.c core/paging.c core/partition*.c core/scheduler.c core/shared.c core/hypercall.c core/exits/*.c)
 HFLAGS    := $(CFLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 host_objs := $(patsubst %.c,$(BUILD)/host/%.o,$(pure))
 units     := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/test_*.c))
@@ -72,6 +72,11 @@ $(BUILD)/host/libpure.a: $(host_objs)
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/host/libpure.a
 	@mkdir -p $(@D)
 	$(CC) $(HFLAGS) -o $@ $< $(BUILD)/host/libpure.a -pthread -lcmocka -lZydis -lm
+
+# The model of the virtual TLB, for a long run: without the sanitizers, under which `unit` runs it.
+$(BUILD)/plain/test_vtlb_model: tests/unit/test_vtlb_model.c $(filter mm/% lib/% arch/%,$(pure))
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -o $@ $^ -lcmocka -lm
 
 unit: $(units)
 	@set -e; for test in $(units); do echo "== $$test"; $$test; done
@@ -110,11 +115,12 @@ $(BUILD)/fuzz/%: tests/fuzz/fuzz_%.c $(BUILD)/fuzz/libpure.a
 	clang $(FUZZFLAGS) -fsanitize=fuzzer -o $@ $< $(BUILD)/fuzz/libpure.a
 
 # The same runs each time: the committed corpus, and what grows from it by a fixed seed. A fuzzer that wants other
-# limits than these says so in tests/fuzz/NAME.options, one option a line.
+# limits than these says so in tests/fuzz/NAME.options, one option a line; one that does much in a run has in
+# tests/fuzz/NAME.share the number that its runs are divided by.
 fuzz-short: $(fuzzers:%=$(BUILD)/fuzz/%)
 	@set -e; for name in $(fuzzers); do echo "== fuzz $$name"; new=$(BUILD)/fuzz/corpus/$$name; \
 	    rm -rf $$new; mkdir -p $$new; \
-	    $(BUILD)/fuzz/$$name -seed=1 -runs=$(FUZZ_RUNS) -max_len=4096 -verbosity=0 -print_final_stats=1 \
+	    $(BUILD)/fuzz/$$name -seed=1 -runs=$$(($(FUZZ_RUNS) / $$(cat tests/fuzz/$$name.share 2>/dev/null || echo 1))) -max_len=4096 -verbosity=0 -print_final_stats=1 \
 	        -artifact_prefix=$(BUILD)/fuzz/ $$(cat tests/fuzz/$$name.options 2>/dev/null) \
 	        $$new tests/fuzz/corpus/$$name >$$new.log 2>&1 || { cat $$new.log; exit 1; }; \
 	    sed -n 's/^stat::number_of_executed_units: *\(.*\)/   \1 inputs, no finding/p' $$new.log; done
@@ -143,7 +149,7 @@ run: setup
 # Both compilers, layout, static analysis, floors, unit tests, a short fuzz.
 c_sources := $(foreach room,$(rooms),$(wildcard $(room)/*.c)) $(wildcard tools/check/*.c)
 c_files   := $(c_sources) $(foreach room,$(rooms),$(wildcard $(room)/*.h)) \
-             $(wildcard tests/unit/*.[ch] tests/fuzz/*.c tests/guests/*.[ch] tests/guests/lib/*.[ch] tests/guests/matrix/*.[ch])
+             $(wildcard tests/unit/*.[ch] tests/fuzz/*.[ch] tests/guests/*.[ch] tests/guests/lib/*.[ch] tests/guests/matrix/*.[ch] tests/guests/hostile/*.[ch])
 
 check: all clang format floors analysis unit fuzz-short
 
@@ -164,19 +170,20 @@ test: setup
 	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch check
 	/usr/bin/python3 -m pytest -n 2
 
-# Changes of the virtual TLB's code that no unit test notices; MUTANTS="--sample 50 --seed 1" limits it.
+# Changes of the code of the virtual TLB and of nesting that no unit test notices; MUTANTS="--only mm/vtlb.c" or
+# "--sample 50 --seed 1" limits it.
 mutants:
 	tools/mutants.py --build $(BUILD) $(MUTANTS)
 
 # Hours: the tests that are marked so, a hundred times the fuzzing and the model's operations, all mutants.
 soak: setup
-	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch $(BUILD)/unit/test_vtlb_model
+	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch $(BUILD)/plain/test_vtlb_model
 	@$(MAKE) --no-print-directory fuzz-short FUZZ_RUNS=20000000
-	VTLB_MODEL_OPERATIONS=1000000000 $(BUILD)/unit/test_vtlb_model
+	VTLB_MODEL_OPERATIONS=1000000000 $(BUILD)/plain/test_vtlb_model
 	@$(MAKE) --no-print-directory mutants
 	/usr/bin/python3 -m pytest -n 2 -m soak
 
-# Exits and boots, counted in Bochs; words in PARTS limit it (tools/bench.py --help).
+# Exits and boots, counted in Bochs, bare, on Umbra and on KVM; words in PARTS limit it (umbra bench --help).
 bench: setup
 	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch
 	tools/bench.py $(PARTS)

@@ -3,7 +3,6 @@
 
 #include "arch/x86/cpuid.h"
 #include "arch/x86/exception.h"
-#include "arch/x86/paging_ept.h"
 #include "arch/x86/registers.h"
 #include "arch/x86/trap.h"
 #include "core/exits/exits.h"
@@ -11,12 +10,15 @@
 #include "core/paging.h"
 #include "core/run.h"
 #include "lib/errors.h"
-#include "lib/panic.h"
 #include "lib/string.h"
 #include "mm/physmap.h"
 #include "nested/entry.h"
 #include "nested/instructions.h"
+#include "nested/shadow.h"
 #include "vmx/events.h"
+
+/* Bit 31 of a revision identifier: a shadow VMCS (SDM vol. 3, "Format of the VMCS Region"). */
+#define VMCS_SHADOW            BIT(31)
 
 #define ACTIVITY_HLT           1
 #define ACTIVITY_WAIT_FOR_SIPI 3
@@ -31,61 +33,73 @@ static bool load_control_state(void *context, const struct cr_state *state)
 {
     struct partition_vcpu *v = context;
     const unsigned pdptes = policy_cr_uses_pdptes(state) ? CR_EFFECT_PDPTES : 0;
+    /* Without VPIDs an exit flushes (SDM vol. 3, "Operations that Invalidate TLBs and Paging-Structure
+     * Caches").
+     */
+    const bool flushes = !vmcs12_has_secondary(&v->nested->nested.vmcs12, VMX_SECONDARY_VPID);
 
-    return paging_write_control(v, state, CR_EFFECT_FLUSH | pdptes);
+    return paging_write_control(v, state, (flushes ? CR_EFFECT_FLUSH : 0) | pdptes);
 }
 
-static bool write_msr(void *context, uint32_t index, uint64_t value)
+bool nested_guest_write_msr(struct partition_vcpu *v, uint32_t index, uint64_t value)
 {
-    struct partition_vcpu *v = context;
     const struct msr_policy_row *row = policy_msr_find(index);
+    struct vcpu *vcpu = v->level->vcpu;
     struct vmcs_field field;
 
-    if (policy_msr_on_write(row, v->partition->msr_features, v->vcpu.regime) != POLICY_THROUGH ||
+    if (policy_msr_on_write(row, v->partition->msr_features, vcpu->regime) != POLICY_THROUGH ||
         row->handler != MSR_HANDLER_NONE)
         return exit_write_msr(v, index, value);
     if (index == MSR_IA32_SPEC_CTRL)
-        return vcpu_state_write_spec_ctrl(v->vcpu.state, value);
+        return vcpu_state_write_spec_ctrl(vcpu->state, value);
     if (!nested_msr_field(index, &field))
         return trap_wrmsr_safe(index, value);
     if (index != MSR_IA32_SYSENTER_CS && !linear_is_canonical(v, value))
         return false;
-    vcpu_write(&v->vcpu, field, index == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value);
+    vcpu_write(vcpu, field, index == MSR_IA32_SYSENTER_CS ? (uint32_t)value : value);
     return true;
+}
+
+bool nested_guest_read_msr(struct partition_vcpu *v, uint32_t index, uint64_t *value)
+{
+    const struct msr_policy_row *row = policy_msr_find(index);
+    struct vcpu *vcpu = v->level->vcpu;
+    struct vmcs_field field;
+
+    if (policy_msr_on_read(row, v->partition->msr_features, vcpu->regime) != POLICY_THROUGH ||
+        row->handler != MSR_HANDLER_NONE)
+        return exit_read_msr(v, index, value);
+    if (index == MSR_IA32_SPEC_CTRL)
+        return vcpu_state_read_spec_ctrl(vcpu->state, value);
+    if (!nested_msr_field(index, &field))
+        return trap_rdmsr_safe(index, value);
+    *value = vcpu_read(vcpu, field);
+    return true;
+}
+
+static bool write_msr(void *context, uint32_t index, uint64_t value)
+{
+    return nested_guest_write_msr(context, index, value);
 }
 
 static bool read_msr(void *context, uint32_t index, uint64_t *value)
 {
-    struct partition_vcpu *v = context;
-    const struct msr_policy_row *row = policy_msr_find(index);
-    struct vmcs_field field;
-
-    if (policy_msr_on_read(row, v->partition->msr_features, v->vcpu.regime) != POLICY_THROUGH ||
-        row->handler != MSR_HANDLER_NONE)
-        return exit_read_msr(v, index, value);
-    if (index == MSR_IA32_SPEC_CTRL)
-        return vcpu_state_read_spec_ctrl(v->vcpu.state, value);
-    if (!nested_msr_field(index, &field))
-        return trap_rdmsr_safe(index, value);
-    *value = vcpu_read(&v->vcpu, field);
-    return true;
+    return nested_guest_read_msr(context, index, value);
 }
 
 static void invalidate_ept(void *context, const uint64_t *eptp)
 {
     struct partition_vcpu *v = context;
 
-    for (struct nested_space *s = v->nested->spaces; s < &v->nested->spaces[NESTED_SPACES]; s++)
-        if (s->last_use != 0 && (eptp == NULL || ((s->eptp ^ *eptp) & EPTP_ADDRESS) == 0))
-            vtlb_flush(&s->context, VTLB_FLUSH_ALL);
+    nested_memory_invalidate_ept(&v->nested->memory, eptp);
 }
 
 static void invalidate_vpid(void *context, uint16_t vpid, const uint64_t *address, bool keep_globals)
 {
     struct partition_vcpu *v = context;
 
-    (void)vpid, (void)address, (void)keep_globals; /* more than was asked for is always right */
-    v->nested->vpid12 = 0;
+    nested_memory_invalidate_vpid(&v->nested->memory, vpid, address, keep_globals);
+    v->nested->shadow_vpid = 0;
 }
 
 static const struct nested_ops ops = {
@@ -110,6 +124,22 @@ static int guest_interrupt_pending(void *context)
     struct partition_vcpu *v = context;
 
     return takes_interrupts(v) ? v->vcpu.interrupt_ops->pending(v) : -1;
+}
+
+/* Whether an interrupt waits for Lv1, which may have been acknowledged already when Lv2 was entered. */
+static bool has_interrupt(const struct partition_vcpu *v)
+{
+    return !takes_interrupts(v) && (v->vcpu.deferred_interrupt >= 0 ||
+                                    v->vcpu.interrupt_ops->pending(v->vcpu.interrupt_context) >= 0);
+}
+
+/* Its vector, acknowledged; -1: it has gone. */
+static int take_interrupt(struct partition_vcpu *v)
+{
+    const int deferred = v->vcpu.deferred_interrupt;
+
+    v->vcpu.deferred_interrupt = -1;
+    return deferred >= 0 ? deferred : v->vcpu.interrupt_ops->take(v->vcpu.interrupt_context);
 }
 
 static int guest_interrupt_take(void *context)
@@ -140,28 +170,31 @@ const char *nested_guest_obstacle(const struct partition *partition)
 {
     const struct vmx_capabilities *capabilities = &partition_machine()->capabilities;
 
-    if (partition->paging != CONFIG_PAGING_EPT)
-        return "nested: a guest hypervisor runs only with EPT (paging = ept)";
-    if (!vmx_controls_available(capabilities, VMX_WORD_PIN, VMX_PIN_PREEMPTION_TIMER))
-        return "nested: this processor has no VMX-preemption timer";
-    if ((capabilities->ept_vpid & VMX_EPT_INVEPT_ALL) == 0)
+    if (partition->paging == CONFIG_PAGING_EPT && (capabilities->ept_vpid & VMX_EPT_INVEPT_ALL) == 0)
         return "nested: this processor cannot invalidate all of EPT at once";
     if ((capabilities->misc >> VMX_MISC_CR3_TARGETS_SHIFT & VMX_MISC_CR3_TARGETS_MASK) < 4)
         return "nested: this processor has less than four CR3-target values";
     return NULL;
 }
 
+/* Of Lv2, whose paging is always on where its hypervisor does not have unrestricted guest. */
+static enum vcpu_regime lv2_regime(const struct partition *partition)
+{
+    return partition->paging == CONFIG_PAGING_EPT ? VCPU_REGIME_EPT : VCPU_REGIME_SHADOW;
+}
+
 static void build_policy(const struct partition *partition, struct nested_policy *policy)
 {
     const struct vmx_capabilities *hardware = &partition_machine()->capabilities;
+    const bool shadow = lv2_regime(partition) == VCPU_REGIME_SHADOW;
     const struct cpuid_registers extended = cpuid_image_find(&partition->cpuid, 0x80000001, 0)->registers;
     const struct cpuid_registers seven = cpuid_image_find(&partition->cpuid, 7, 0)->registers;
     const struct cpuid_registers xsave = cpuid_image_find(&partition->cpuid, 0xd, 1)->registers;
     const struct nested_capabilities_settings settings = {
         .hardware = hardware,
         .ept = true,
-        .execute_only = (hardware->ept_vpid & VMX_EPT_EXECUTE_ONLY) != 0,
-        .unrestricted_guest = partition->unrestricted,
+        .execute_only = !shadow && (hardware->ept_vpid & VMX_EPT_EXECUTE_ONLY) != 0,
+        .unrestricted_guest = !shadow && partition->unrestricted, /* Lv2 stays in one regime */
         .vpid = true,
         .rdtscp = (extended.edx & CPUID_EXT1_EDX_RDTSCP) != 0,
         .invpcid = (seven.ebx & CPUID_7_EBX_INVPCID) != 0,
@@ -171,24 +204,34 @@ static void build_policy(const struct partition *partition, struct nested_policy
 
     nested_capabilities_derive(&policy->capabilities, &settings);
     policy->hardware = hardware;
-    policy->registers = &partition->policies[VCPU_REGIME_EPT];
+    policy->registers = &partition->policies[lv2_regime(partition)];
     policy->physical_bits = partition->physical_bits;
     policy->linear_bits = 48;
     policy->rtm = (seven.ebx & CPUID_7_EBX_RTM) != 0;
+}
+
+/* False: VMX refuses the shadow VMCS. */
+static bool build_shadow(struct nested_guest *g, struct partition_vcpu *v, const struct vcpu_shadow *shadow)
+{
+    uint32_t *region = physmap_pointer(shadow->vmcs);
+
+    memset(region, 0, PAGE_SIZE);
+    region[0] = (uint32_t)(partition_machine()->capabilities.basic & VMX_BASIC_REVISION) | VMCS_SHADOW;
+    nested_shadow_build(&g->policy.capabilities, physmap_pointer(shadow->vmread_bitmap),
+                        physmap_pointer(shadow->vmwrite_bitmap));
+    v->vcpu.shadow = *shadow;
+    return vmx_clear(shadow->vmcs);
 }
 
 int nested_guest_build(struct partition_vcpu *v, struct nested_guest *g,
                        const struct nested_guest_memory *memory)
 {
     const struct partition *partition = v->partition;
-    const struct partition_machine *machine = partition_machine();
-    const struct vcpu_settings settings = {
-        .capabilities = &machine->capabilities,
-        .controls[VCPU_REGIME_EPT] = &partition->controls[VCPU_REGIME_EPT],
-        .policy[VCPU_REGIME_EPT] = &partition->policies[VCPU_REGIME_EPT],
-        .msr_bitmap[VCPU_REGIME_EPT] = partition->apicv.msr_bitmap[VCPU_REGIME_EPT],
-        .regime = VCPU_REGIME_EPT,
-        .root = paging_first_root(v),
+    const enum vcpu_regime regime = lv2_regime(partition);
+    struct vcpu_settings settings = {
+        .capabilities = &partition_machine()->capabilities,
+        .regime = regime,
+        .root = regime == VCPU_REGIME_EPT ? paging_first_root(v) : HPA(0),
         .interrupt_ops = &interrupt_ops,
         .interrupt_context = v,
         .vmcs = memory->vmcs,
@@ -197,17 +240,15 @@ int nested_guest_build(struct partition_vcpu *v, struct nested_guest *g,
         .beside = &v->vcpu,
     };
 
+    settings.controls[regime] = &partition->controls[regime];
+    settings.policy[regime] = &partition->policies[regime];
+    settings.msr_bitmap[regime] = partition->apicv.msr_bitmap[regime];
     build_policy(partition, &g->policy);
-    g->input = (struct nested_merge_input){.vpid = memory->vpid, .msr_bitmap = memory->msr_bitmap};
+    g->input = (struct nested_merge_input){
+        .vpid = memory->vpid, .msr_bitmap = memory->msr_bitmap, .pdptes = g->level.walk.registers.pdpte};
     memset(physmap_pointer(memory->msr_bitmap), 0xff, PAGE_SIZE);
-    walk_ept_init(&g->walk, &v->view_chain);
-    g->ept_view = (struct stage_chain){.stages = {&g->walk.stage, &v->view.stage}, .count = 2};
-    if (vtlb_init(&g->vtlb, memory->quota, memory->pages, memory->tables, &machine->vtlb_hardware,
-                  VTLB_CACHED) != 0)
+    if (nested_memory_init(&g->memory, v, &g->nested, memory->quota, memory->pages, memory->tables) != 0)
         return -ENOMEM;
-    for (unsigned i = 0; i < NESTED_SPACES; i++)
-        if (vtlb_context_init(&g->spaces[i].context, &g->vtlb, &g->ept_view, &paging_ept) != 0)
-            return -ENOMEM;
     g->nested.policy = &g->policy;
     g->nested.ops = &ops;
     g->nested.context = v;
@@ -216,6 +257,10 @@ int nested_guest_build(struct partition_vcpu *v, struct nested_guest *g,
     if (vcpu_init(&g->nested.vcpu02, &settings) != 0)
         return -EIO;
     vcpu_unload(&g->nested.vcpu02);
+    paging_init_level(v, &g->level, &g->nested.vcpu02, &g->memory.vtlb);
+    g->level.ops = &nested_guest_level_ops;
+    if (memory->shadow.vmcs.value != 0 && !build_shadow(g, v, &memory->shadow))
+        return -EIO;
     v->nested = g;
     nested_guest_reset(v);
     return 0;
@@ -226,23 +271,18 @@ void nested_guest_reset(struct partition_vcpu *v)
     struct nested_guest *g = v->nested;
 
     nested_reset(&g->nested);
+    partition_vcpu_set_level(v, &v->lv1);
+    g->level.stepping = false;
+    g->shadow_vpid = 0;
     vcpu_events_reset(&g->nested.vcpu02);
-    for (unsigned i = 0; i < NESTED_SPACES; i++) {
-        vtlb_flush(&g->spaces[i].context, VTLB_FLUSH_P2M);
-        g->spaces[i].last_use = 0;
-    }
+    nested_memory_reset(&g->memory);
     g->timer = VDEV_NEVER;
     g->init_pending = g->hurry = g->halted = false;
-    nested_guest_moved(v);
-    g->entries = g->kept = 0;
+    g->entries = 0;
+    g->statistics = (struct nested_statistics){0};
 }
 
-void nested_guest_forget_memory(struct partition_vcpu *v)
-{
-    invalidate_ept(v, NULL);
-}
-
-bool nested_guest_read_msr(const struct partition_vcpu *v, uint32_t msr, uint64_t *value)
+bool nested_guest_read_capability(const struct partition_vcpu *v, uint32_t msr, uint64_t *value)
 {
     return nested_capabilities_read_msr(&v->nested->policy.capabilities, msr, value);
 }
@@ -259,74 +299,44 @@ bool nested_guest_allows_cr4(const struct partition_vcpu *v, uint64_t cr4)
            nested_capabilities_cr4_valid(&v->nested->policy.capabilities, cr4);
 }
 
-/* ---- Memory of Lv2 ---------------------------------------------------------------------------------------
+/* ---- Entry and exit --------------------------------------------------------------------------------------
  */
 
-/* The space of `eptp`: there already, or else the one that was used least recently, emptied. */
-static struct nested_space *find_space(struct nested_guest *g, uint64_t eptp)
-{
-    struct nested_space *oldest = g->spaces;
-
-    for (struct nested_space *s = g->spaces; s < &g->spaces[NESTED_SPACES]; s++) {
-        if (s->last_use != 0 && s->eptp == eptp)
-            return s;
-        if (s->last_use < oldest->last_use)
-            oldest = s;
-    }
-    vtlb_flush(&oldest->context, VTLB_FLUSH_RECLAIM);
-    oldest->eptp = eptp;
-    return oldest;
-}
-
-/* Chooses what Lv2's addresses are translated by. An EPTP that an entry refuses is left to its checks. */
-static void choose_memory(struct partition_vcpu *v)
+/* Lv2's addresses are translated as the entry has chosen, and it is what exits concern. */
+static void enter_level(struct partition_vcpu *v)
 {
     struct nested_guest *g = v->nested;
     const struct vmcs12 *vmcs12 = &g->nested.vmcs12;
-    const uint64_t eptp = vmcs12_read(vmcs12, VMCS_EPT_POINTER);
-    const struct walk_ept_features features = {
-        .capabilities = g->policy.capabilities.offered.ept_vpid,
-        .physical_bits = g->policy.physical_bits,
-    };
+    const uint16_t vpid =
+        vmcs12_has_secondary(vmcs12, VMX_SECONDARY_VPID) ? (uint16_t)vmcs12_read(vmcs12, VMCS_VPID) : 0;
 
-    g->context = &v->ept;
-    if (vmcs12_has_secondary(vmcs12, VMX_SECONDARY_EPT) && walk_ept_set(&g->walk, eptp, &features) == 0) {
-        struct nested_space *space = find_space(g, eptp);
-        space->last_use = g->entries + 1;
-        g->context = &space->context;
-    }
-    g->input.root = vtlb_root(g->context);
-}
-
-/* What the processor has cached by Lv2's tables must not outlive them. */
-static void flush_stale(struct partition_vcpu *v)
-{
-    struct nested_guest *g = v->nested;
-
-    if (likely(vtlb_generation(&g->vtlb) == g->vtlb_seen))
+    partition_vcpu_set_level(v, &g->level);
+    paging_set_memory(v, &g->level, nested_memory_has_ept(&g->memory) ? &g->memory.walk : NULL,
+                      nested_memory_behind(&g->memory));
+    g->level.ept = g->level.context = g->memory.context;
+    if (g->nested.vcpu02.regime != VCPU_REGIME_SHADOW)
         return;
-    g->vtlb_seen = vtlb_generation(&g->vtlb);
-    if (!vmx_invept(INVEPT_ALL, 0))
-        panic("INVEPT failed");
+    g->level.vtlb_seen = 0; /* the processor may have others by this VPID of its own */
+    paging_enter_level(v, vpid == 0 || vpid != g->shadow_vpid ? VTLB_SCOPE_ALL : VTLB_SCOPE_NONE);
+    g->shadow_vpid = vpid;
 }
-
-/* ---- Entry and exit --------------------------------------------------------------------------------------
- */
 
 /* Lv1 gets `information`; what came of its first step is `cause`. Its VMCS is current. */
 static void load_lv1(struct partition_vcpu *v, const struct nested_exit_information *information,
                      enum nested_abort cause)
 {
-    const enum nested_abort second = nested_exit_load(&v->nested->nested, information);
-    const enum nested_abort first = cause != NESTED_ABORT_NONE ? cause : second;
+    enum nested_abort second;
 
+    partition_vcpu_set_level(v, &v->lv1);
+    second = nested_exit_load(&v->nested->nested, information);
     v->nested->timer = VDEV_NEVER;
     v->nested->halted = false;
     v->wait = VCPU_WAIT_NOT;
-    vcpu_flush_linear(&v->vcpu);
     vcpu_events_changed(&v->vcpu);
-    if (first != NESTED_ABORT_NONE)
-        partition_crash(v, "VMX abort: %s", nested_abort_name(first));
+    if (cause == NESTED_ABORT_NONE)
+        cause = second;
+    if (cause != NESTED_ABORT_NONE)
+        partition_crash(v, "VMX abort: %s", nested_abort_name(cause));
 }
 
 /* Ticks of the TSC in one of the timer's are 1 << this. */
@@ -335,13 +345,15 @@ static unsigned timer_shift(const struct nested_guest *g)
     return (unsigned)(g->policy.capabilities.offered.misc & VMX_MISC_TIMER_SHIFT);
 }
 
-static void start_timer(struct nested_guest *g)
+static void start_timer(struct partition_vcpu *v)
 {
+    struct nested_guest *g = v->nested;
     const uint64_t value = vmcs12_read(&g->nested.vmcs12, VMCS_PREEMPTION_TIMER_VALUE);
 
     g->timer = vmcs12_has_pin(&g->nested.vmcs12, VMX_PIN_PREEMPTION_TIMER)
                    ? cpu_rdtsc() + (value << timer_shift(g))
                    : VDEV_NEVER;
+    g->timer_offset = v->partition->tsc_offset;
 }
 
 static uint32_t timer_left(const struct nested_guest *g)
@@ -357,27 +369,26 @@ void nested_guest_enter(struct partition_vcpu *v)
     struct nested_vcpu *n = &g->nested;
     struct nested_entry_failure failure;
 
-    choose_memory(v);
+    nested_memory_choose(&g->memory, &g->input);
     const enum nested_entry_result result = nested_enter(n, &g->input, &failure);
+    if (failure.row != NULL)
+        g->statistics.by_check[nested_check_number(failure.row)]++;
     if (result == NESTED_ENTRY_VMFAIL) {
+        g->statistics.refused++;
         vcpu_skip_instruction(&v->vcpu);
         return;
     }
     if (result == NESTED_ENTRY_FAILED) {
+        g->statistics.failed++;
         struct nested_exit_information information = {.reason = failure.reason,
                                                       .qualification = failure.qualification};
         const enum nested_abort cause = nested_exit_save(n, &information);
         load_lv1(v, &information, cause);
         return;
     }
-    const uint16_t vpid12 = vmcs12_has_secondary(&n->vmcs12, VMX_SECONDARY_VPID)
-                                ? (uint16_t)vmcs12_read(&n->vmcs12, VMCS_VPID)
-                                : 0;
-    if (vpid12 == 0 || vpid12 != g->vpid12)
-        vcpu_flush_linear(&n->vcpu02);
-    g->vpid12 = vpid12;
+    enter_level(v);
     g->entries++;
-    start_timer(g);
+    start_timer(v);
     /* An event that a reset of the partition overtook may still stand there. */
     vcpu_write(&n->vcpu02, VMCS_ENTRY_INTERRUPTION_INFO, 0);
     vcpu_events_changed(&n->vcpu02);
@@ -405,8 +416,13 @@ void nested_guest_leave(struct partition_vcpu *v, struct nested_exit_information
     struct nested_guest *g = v->nested;
     enum nested_abort cause;
 
+    g->statistics.left++;
     information->activity = g->halted ? ACTIVITY_HLT : v->wait == VCPU_WAIT_SIPI ? ACTIVITY_WAIT_FOR_SIPI : 0;
     information->preemption_timer = timer_left(g);
+    if (unlikely(g->level.stepping))
+        paging_end_step(&g->level);
+    if (g->nested.vcpu02.regime == VCPU_REGIME_SHADOW)
+        information->pdptes = g->level.walk.registers.pdpte;
     cause = nested_exit_save(&g->nested, information);
     vcpu_switch(&g->nested.vcpu02);
     load_lv1(v, information, cause);
@@ -419,9 +435,14 @@ void nested_guest_resume(struct partition_vcpu *v)
 {
     struct nested_guest *g = v->nested;
 
+    /* While the partition was paused its time stood still, and so did this timer. */
+    if (g->timer != VDEV_NEVER)
+        g->timer += g->timer_offset - v->partition->tsc_offset;
+    g->timer_offset = v->partition->tsc_offset;
     vcpu_switch(&v->vcpu);
     nested_merge_tsc_offset(&g->nested);
     vcpu_flush_linear(&g->nested.vcpu02);
+    g->level.vtlb_seen = 0;
 }
 
 static void leave_for(struct partition_vcpu *v, uint32_t reason, uint32_t interruption)
@@ -453,11 +474,11 @@ static bool deliver_to_lv1(struct partition_vcpu *v)
         leave_for(v, EXIT_REASON_EXCEPTION_OR_NMI, EVENT_NMI);
         return true;
     }
-    if (!takes_interrupts(v) && v->vcpu.interrupt_ops->pending(v) >= 0) {
+    if (has_interrupt(v)) {
         uint32_t interruption = 0;
 
         if (vmcs12_has_exit(vmcs12, VMX_EXIT_ACKNOWLEDGE_INTERRUPT)) {
-            const int vector = v->vcpu.interrupt_ops->take(v);
+            const int vector = take_interrupt(v);
             if (vector < 0)
                 return false;
             interruption = EVENT_EXTERNAL(vector);
@@ -486,6 +507,10 @@ bool nested_guest_events(struct partition_vcpu *v)
         v->vcpu.nmi_pending = false;
         vcpu_queue_nmi(lv2);
     }
+    if (v->vcpu.deferred_interrupt >= 0 && lv2->deferred_interrupt < 0) { /* and interrupts */
+        lv2->deferred_interrupt = v->vcpu.deferred_interrupt;
+        v->vcpu.deferred_interrupt = -1;
+    }
     g->halted = false; /* Lv2 goes on */
     vcpu_events_changed(lv2);
     return false;
@@ -494,8 +519,8 @@ bool nested_guest_events(struct partition_vcpu *v)
 bool nested_guest_would_wake(struct partition_vcpu *v)
 {
     struct nested_guest *g = v->nested;
-    bool wakes = g->init_pending || cpu_rdtsc() >= g->timer || v->vcpu.nmi_pending ||
-                 (!takes_interrupts(v) && v->vcpu.interrupt_ops->pending(v) >= 0);
+    bool wakes = g->init_pending || cpu_rdtsc() >= g->timer || v->vcpu.nmi_pending || has_interrupt(v) ||
+                 v->vcpu.deferred_interrupt >= 0;
 
     if (!wakes) {
         vcpu_load(&g->nested.vcpu02);
@@ -511,8 +536,13 @@ uint64_t nested_guest_run(struct partition_vcpu *v, uint64_t timer)
     struct nested_guest *g = v->nested;
     struct vcpu *lv2 = &g->nested.vcpu02;
 
-    flush_stale(v);
+    if (likely(lv2->regime == VCPU_REGIME_EPT))
+        nested_memory_before_run(&g->memory);
+    else if (vtlb_generation(g->level.vtlb) != g->level.vtlb_seen)
+        paging_flush_hardware(&g->level);
     vcpu_events_before_entry(lv2);
+    if (unlikely(g->level.stepping) && lv2->injection != 0)
+        paging_end_step(&g->level); /* the event comes first */
     enum vcpu_run_result result = vcpu_run(lv2, g->hurry ? 0 : timer);
     const uint64_t exited = cpu_rdtsc();
 

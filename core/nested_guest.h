@@ -5,45 +5,51 @@
  * guest's memory, and the events that reach one or the other. Lv1 is the guest hypervisor, Lv2 its guest.
  * Called by the vCPU's home, with the VMCS of whichever of the two runs current, unless said otherwise.
  */
+#include "core/nested_memory.h"
 #include "core/partition.h"
-#include "mm/walk_ept.h"
 #include "nested/exit.h"
 #include "nested/merge.h"
 #include "nested/nested.h"
+#include "nested/owner.h"
+#include "nested/snapshot.h"
 
-/* Of Lv2s' memory that a vCPU keeps translated at a time. */
-#define NESTED_SPACES 4
+/* Counted since the vCPU was reset, beside entries. */
+struct nested_statistics {
+    uint64_t refused;             /* entries that failed by a control or by host state: VMfail */
+    uint64_t failed;              /* by guest state or the list of MSRs: reasons 33 and 34 */
+    uint64_t left;                /* runs of Lv2 that ended: Lv1 got an exit, or an event of its own */
+    uint64_t passed;              /* exits of Lv2 that Lv1 got */
+    uint64_t kept[NESTED_OWNERS]; /* the others, after which Lv2 went on: by whose they were */
+    uint64_t by_reason[EXIT_REASON_COUNT];
+    uint32_t by_check[NESTED_CHECK_ROWS_MAX]; /* refused and failed: by the row that did not hold */
+};
 
 /* What a vCPU with `nested = yes` has beside its own VMCS. */
 struct nested_guest {
     struct nested_vcpu nested;
     struct nested_policy policy;
+    struct partition_level level; /* Lv2's */
+    uint16_t
+        shadow_vpid; /* shadow tables: Lv1's VPID that they are of; 0: what they hold is to be looked at */
 
-    /* Memory of Lv2 where Lv1 has EPT: spaces by EPTP, filled from EPT12 and then as Lv1's own memory. */
-    struct vtlb vtlb;
-    struct nested_space {
-        struct vtlb_context context;
-        uint64_t eptp;
-        uint64_t last_use; /* number of an entry; 0: it is free */
-    } spaces[NESTED_SPACES];
-    uint64_t vtlb_seen; /* vtlb_generation when the hardware was last told to forget */
-    struct walk_ept walk;
-    struct stage_chain ept_view;  /* walk, then Lv1's view */
-    struct vtlb_context *context; /* of the Lv2 that runs */
-    uint16_t vpid12; /* that the processor's linear translations of Lv2 are of; 0: of none that may stay */
-
+    struct nested_memory memory; /* of Lv2s */
     struct nested_merge_input input;
     uint64_t timer;    /* host TSC at which Lv1's VMX-preemption timer for Lv2 runs out; VDEV_NEVER */
     bool hurry;        /* the next run of Lv2 is to be as short as can be */
     bool halted;       /* Lv2 rests in the HLT state */
     bool init_pending; /* an INIT that came in VMX operation */
     uint64_t entries;  /* of Lv2, logical ones */
-    uint64_t kept;     /* exits of Lv2 that Lv1 has not seen */
+    struct nested_statistics statistics;
+    struct nested_snapshot snapshot; /* taken with the vCPU's own, and as valid */
+
+    /* The partition's TSC offset when `timer` was set: it is another one when a pause is over. */
+    uint64_t timer_offset;
 };
 
 /* What a nested guest is made of, the caller's for as long as the vCPU lives. */
 struct nested_guest_memory {
     hpa_t vmcs, msr_bitmap;    /* frames */
+    struct vcpu_shadow shadow; /* likewise, for VMCS shadowing; vmcs 0: there is none */
     uint32_t pages;            /* paging_quota_shadow() */
     hpa_t quota;               /* `pages` frames, below 4 GiB, */
     struct vtlb_table *tables; /* and one of these for each */
@@ -63,11 +69,15 @@ int nested_guest_build(struct partition_vcpu *v, struct nested_guest *g,
 /* As after a reset: outside of VMX operation. The vCPU is loaded nowhere. */
 void nested_guest_reset(struct partition_vcpu *v);
 
-/* Lv1's own memory is another than before: what Lv2s had of it is forgotten. */
-void nested_guest_forget_memory(struct partition_vcpu *v);
-
 /* RDMSR of IA32_FEATURE_CONTROL or of a capability register by Lv1. False: #GP. Anybody. */
-bool nested_guest_read_msr(const struct partition_vcpu *v, uint32_t msr, uint64_t *value) __must_check;
+bool nested_guest_read_capability(const struct partition_vcpu *v, uint32_t msr, uint64_t *value) __must_check;
+
+/*
+ * RDMSR and WRMSR as the guest of the level that runs would execute them, of any register: what exits is
+ * emulated, what is through is done. False: #GP.
+ */
+bool nested_guest_read_msr(struct partition_vcpu *v, uint32_t index, uint64_t *value) __must_check;
+bool nested_guest_write_msr(struct partition_vcpu *v, uint32_t index, uint64_t value) __must_check;
 
 /* In VMX operation some bits of CR0 and CR4 are fixed: false if Lv1 may not load these values now. */
 bool nested_guest_allows_cr0(const struct partition_vcpu *v, uint64_t cr0) __must_check;
@@ -75,20 +85,7 @@ bool nested_guest_allows_cr4(const struct partition_vcpu *v, uint64_t cr4) __mus
 
 static inline bool nested_guest_runs(const struct partition_vcpu *v)
 {
-    return v->nested != NULL && v->nested->nested.mode == NESTED_NON_ROOT;
-}
-
-/* The vCPU whose VMCS is current while the virtual processor is loaded. */
-static inline struct vcpu *nested_guest_current(struct partition_vcpu *v)
-{
-    return nested_guest_runs(v) ? &v->nested->nested.vcpu02 : &v->vcpu;
-}
-
-/* The vCPU may have run elsewhere: what this processor has cached of its Lv2s is not to be trusted. */
-static inline void nested_guest_moved(struct partition_vcpu *v)
-{
-    v->nested->vtlb_seen = 0;
-    v->nested->vpid12 = 0;
+    return v->runs_lv2;
 }
 
 /* ---- Entry and exit --------------------------------------------------------------------------------------
@@ -136,6 +133,9 @@ bool nested_guest_takes_startup(struct partition_vcpu *v, uint8_t vector);
 
 /* The exit that Lv2's VMCS holds: answered, or passed on to Lv1. */
 void nested_guest_handle_exit(struct partition_vcpu *v);
+
+/* What Lv1 has a say in while Lv2 runs. */
+extern const struct partition_level_ops nested_guest_level_ops;
 
 /* Lv1's instructions of VMX. */
 void exit_vmx_instruction(struct partition_vcpu *v);

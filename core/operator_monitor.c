@@ -373,8 +373,8 @@ static bool op_read_linear(void *context, unsigned number, unsigned vcpu, uint64
     const struct partition_vcpu *v = &partition->vcpus[vcpu];
     const uint64_t *values = v->snapshot.values;
     /* Without EPT the VMCS holds no PDPTEs; the walker keeps them for the guest. */
-    const uint64_t *pdptes =
-        v->vcpu.regime == VCPU_REGIME_SHADOW ? v->walk.registers.pdpte : &values[VMCS_INDEX_GUEST_PDPTE0];
+    const uint64_t *pdptes = v->level->vcpu->regime == VCPU_REGIME_SHADOW ? v->level->walk.registers.pdpte
+                                                                          : &values[VMCS_INDEX_GUEST_PDPTE0];
     const struct walk_x86_registers registers = {
         .cr0 = values[VMCS_INDEX_GUEST_CR0],
         .cr3 = values[VMCS_INDEX_GUEST_CR3],

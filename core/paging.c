@@ -10,19 +10,21 @@
 #include "lib/string.h"
 #include "vmx/events.h"
 
-#define QUOTA_UNPAGED  128 /* with EPT that needs paging: for the while that the guest has none */
-#define QUOTA_MIN      512
-#define QUOTA_MAX      4096
-#define QUOTA_FRACTION 64 /* of the partition's memory */
+#define QUOTA_UNPAGED           128 /* with EPT that needs paging: for the while that the guest has none */
+#define QUOTA_MIN               512
+#define QUOTA_MAX               4096
+#define QUOTA_FRACTION          64 /* of the partition's memory */
 
 /*
  * A role is all that changes what entries mean, but the format: these bits, which stand at different places
  * of CR4, CR0 and IA32_EFER. The second set matters only to pages that CR0.WP = 0 makes the supervisor's.
  */
-#define ROLE_CR4       (X86_CR4_PSE | X86_CR4_PGE | X86_CR4_PKE)
-#define ROLE_CR4_NO_WP (X86_CR4_SMEP | X86_CR4_SMAP)
-#define ROLE_CR0       X86_CR0_WP
-#define ROLE_EFER      X86_EFER_NXE
+#define ROLE_CR4                (X86_CR4_PSE | X86_CR4_PGE | X86_CR4_PKE)
+#define ROLE_CR4_NO_WP          (X86_CR4_SMEP | X86_CR4_SMAP)
+#define ROLE_CR0                X86_CR0_WP
+#define ROLE_EFER               X86_EFER_NXE
+/* And of EPT that the guest's tables are read through, by a bit of none of those. */
+#define ROLE_EPT_ACCESSED_DIRTY 1u
 _Static_assert(((ROLE_CR4 | ROLE_CR4_NO_WP) & (ROLE_CR0 | ROLE_EFER)) == 0 && (ROLE_CR0 & ROLE_EFER) == 0,
                "a bit for each");
 
@@ -70,6 +72,35 @@ uint32_t paging_quota(const struct partition *partition)
     return paging_quota_shadow(partition);
 }
 
+void paging_set_memory(struct partition_vcpu *v, struct partition_level *level, const struct walk_ept *ept,
+                       uint64_t behind)
+{
+    const struct stage *const p2m = &v->partition->p2m.stage, *const walk = &level->walk.stage;
+    const bool accessed_dirty = ept != NULL && ept->accessed_dirty;
+
+    level->behind = behind;
+    level->role = accessed_dirty ? ROLE_EPT_ACCESSED_DIRTY : 0;
+    level->walk.table_access = accessed_dirty ? PAGING_READ | PAGING_WRITE : PAGING_READ;
+    if (ept == NULL) {
+        level->memory = (struct stage_chain){.stages = {p2m}, .count = 1};
+        level->linear = (struct stage_chain){.stages = {walk, p2m}, .count = 2};
+        level->linear_view = (struct stage_chain){.stages = {walk, &v->view.stage}, .count = 2};
+    } else {
+        level->memory = (struct stage_chain){.stages = {&ept->stage, p2m}, .count = 2};
+        level->linear = (struct stage_chain){.stages = {walk, &ept->stage, p2m}, .count = 3};
+        level->linear_view = (struct stage_chain){.stages = {walk, &ept->stage, &v->view.stage}, .count = 3};
+    }
+}
+
+void paging_init_level(struct partition_vcpu *v, struct partition_level *level, struct vcpu *vcpu,
+                       struct vtlb *vtlb)
+{
+    level->vcpu = vcpu;
+    level->vtlb = vtlb;
+    walk_x86_init(&level->walk, &level->memory);
+    paging_set_memory(v, level, NULL, 0);
+}
+
 int paging_init(struct partition_vcpu *v, hpa_t quota, struct vtlb_table *tables)
 {
     const struct partition *partition = v->partition;
@@ -78,12 +109,11 @@ int paging_init(struct partition_vcpu *v, hpa_t quota, struct vtlb_table *tables
 
     overlay_init(&v->view, &partition->p2m.stage);
     v->view_chain = (struct stage_chain){.stages = {&v->view.stage}, .count = 1};
-    walk_x86_init(&v->walk, &partition->memory_chain);
-    v->linear_view = (struct stage_chain){.stages = {&v->walk.stage, &v->view.stage}, .count = 2};
-    v->linear = (struct stage_chain){.stages = {&v->walk.stage, &partition->p2m.stage}, .count = 2};
+    paging_init_level(v, &v->lv1, &v->vcpu, &v->vtlb);
+    partition_vcpu_set_level(v, &v->lv1);
     if (error == 0 && partition->regimes[VCPU_REGIME_EPT])
         error = vtlb_context_init(&v->ept, &v->vtlb, &v->view_chain, &paging_ept);
-    v->context = partition->regimes[VCPU_REGIME_EPT] ? &v->ept : NULL;
+    v->lv1.ept = v->lv1.context = partition->regimes[VCPU_REGIME_EPT] ? &v->ept : NULL;
     return error == 0 ? 0 : -ENOMEM;
 }
 
@@ -94,25 +124,26 @@ enum vcpu_regime paging_first_regime(const struct partition *partition)
 
 hpa_t paging_first_root(const struct partition_vcpu *v)
 {
-    return v->context != NULL ? vtlb_root(v->context) : HPA(0);
+    return v->lv1.ept != NULL ? vtlb_root(v->lv1.ept) : HPA(0);
 }
 
 /* ---- The hardware's own TLB ------------------------------------------------------------------------------
  */
 
-void paging_flush_hardware(struct partition_vcpu *v)
+void paging_flush_hardware(struct partition_level *level)
 {
-    v->vtlb_seen = vtlb_generation(&v->vtlb);
-    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
-        vcpu_flush_linear(&v->vcpu);
-    else if (!vmx_invept(INVEPT_CONTEXT, vcpu_read(&v->vcpu, VMCS_EPT_POINTER)) && !vmx_invept(INVEPT_ALL, 0))
+    level->vtlb_seen = vtlb_generation(level->vtlb);
+    if (level->vcpu->regime == VCPU_REGIME_SHADOW)
+        vcpu_flush_linear(level->vcpu);
+    else if (!vmx_invept(INVEPT_CONTEXT, vcpu_read(level->vcpu, VMCS_EPT_POINTER)) &&
+             !vmx_invept(INVEPT_ALL, 0))
         panic("INVEPT failed");
 }
 
 /* The processor is about to use other tables, or its own TLB may be behind these. */
-static void distrust_hardware(struct partition_vcpu *v)
+static void distrust_hardware(struct partition_level *level)
 {
-    v->vtlb_seen = 0;
+    level->vtlb_seen = 0;
 }
 
 /* ---- Registers -------------------------------------------------------------------------------------------
@@ -130,24 +161,41 @@ static uint32_t read_pkru(void)
     return value;
 }
 
+void paging_read_control(struct partition_vcpu *v, struct cr_state *state)
+{
+    if (unlikely(v->level->ops != NULL))
+        v->level->ops->read_control(v, state);
+    else
+        vcpu_read_control_state(v->level->vcpu, state);
+}
+
+static void write_control(struct partition_vcpu *v, const struct cr_state *state)
+{
+    if (unlikely(v->level->ops != NULL))
+        v->level->ops->write_control(v, state);
+    else
+        vcpu_write_control_state(v->level->vcpu, state);
+}
+
 static struct walk_x86_registers registers_of(struct partition_vcpu *v, const struct cr_state *state)
 {
+    const struct partition_level *level = v->level;
     struct walk_x86_registers registers = {
         .cr0 = state->cr0,
         .cr3 = state->cr3,
         .cr4 = state->cr4,
         .efer = state->efer,
-        .pat = vcpu_read_pat(&v->vcpu),
+        .pat = vcpu_read_pat(level->vcpu),
         .pkru = (state->cr4 & X86_CR4_PKE) != 0 ? read_pkru() : 0,
         .physical_bits = v->partition->physical_bits,
         .gigabyte_pages = v->partition->gigabyte_pages,
     };
 
-    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
-        memcpy(registers.pdpte, v->walk.registers.pdpte, sizeof(registers.pdpte));
+    if (level->vcpu->regime == VCPU_REGIME_SHADOW)
+        memcpy(registers.pdpte, level->walk.registers.pdpte, sizeof(registers.pdpte));
     else if (policy_cr_uses_pdptes(state))
         for (unsigned i = 0; i < ARRAY_SIZE(registers.pdpte); i++)
-            registers.pdpte[i] = vcpu_read(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i));
+            registers.pdpte[i] = vcpu_read(level->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i));
     return registers;
 }
 
@@ -155,8 +203,21 @@ struct walk_x86_registers paging_registers(struct partition_vcpu *v)
 {
     struct cr_state state;
 
-    vcpu_read_control_state(&v->vcpu, &state);
+    paging_read_control(v, &state);
     return registers_of(v, &state);
+}
+
+void paging_update_walk(struct partition_vcpu *v)
+{
+    struct walk_x86_registers *known = &v->level->walk.registers;
+
+    if (v->level->vcpu->regime != VCPU_REGIME_SHADOW) {
+        const struct walk_x86_registers registers = paging_registers(v);
+
+        walk_x86_set(&v->level->walk, &registers);
+    } else if ((known->cr4 & X86_CR4_PKE) != 0) {
+        known->pkru = read_pkru();
+    }
 }
 
 /* The PDPTEs that a load of state->cr3 would load. False: they are bad. */
@@ -167,16 +228,16 @@ static bool read_pdptes(struct partition_vcpu *v, const struct cr_state *state, 
         .physical_bits = v->partition->physical_bits,
     };
 
-    return walk_x86_load_pdptes(&v->partition->memory_chain, &registers, pdpte) == 0;
+    return walk_x86_load_pdptes(&v->level->memory, &registers, pdpte) == 0;
 }
 
-static void write_pdptes(struct partition_vcpu *v, const uint64_t pdpte[4])
+static void write_pdptes(struct partition_level *level, const uint64_t pdpte[4])
 {
     for (unsigned i = 0; i < 4; i++) {
-        if (v->vcpu.regime == VCPU_REGIME_SHADOW)
-            v->walk.registers.pdpte[i] = pdpte[i];
+        if (level->vcpu->regime == VCPU_REGIME_SHADOW)
+            level->walk.registers.pdpte[i] = pdpte[i];
         else
-            vcpu_write(&v->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i), pdpte[i]);
+            vcpu_write(level->vcpu, vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i), pdpte[i]);
     }
 }
 
@@ -190,7 +251,7 @@ static uint16_t tag_of(uint64_t cr4, uint64_t cr3)
 
 uint16_t paging_tag(const struct partition_vcpu *v)
 {
-    return tag_of(v->walk.registers.cr4, v->walk.registers.cr3);
+    return tag_of(v->level->walk.registers.cr4, v->level->walk.registers.cr3);
 }
 
 static uint32_t role_of(const struct walk_x86_registers *registers)
@@ -202,37 +263,38 @@ static uint32_t role_of(const struct walk_x86_registers *registers)
 
 /* The target's format and the guest's root, by the guest's format (SDM vol. 3, tables "Use of CR3 with …").
  */
-static struct vtlb_space space_of(const struct partition_vcpu *v)
+static struct vtlb_space space_of(const struct partition_level *level)
 {
-    const struct walk_x86_registers *registers = &v->walk.registers;
-    const struct paging_format *source = v->walk.format;
+    const struct walk_x86_registers *registers = &level->walk.registers;
+    const struct paging_format *source = level->walk.format;
     struct vtlb_space space = {
-        .chain = &v->linear_view,
+        .chain = &level->linear_view,
         .source = source,
         .target = source == NULL || source->levels < 4 ? &paging_x86_pae : source,
+        .behind = level->behind,
     };
 
     if (source == NULL)
         return space;
     space.root = registers->cr3 & (source == &paging_x86_pae ? 0xffffffe0 : source->address);
     space.registers = source == &paging_x86_pae ? registers->pdpte : NULL;
-    space.role = role_of(registers);
+    space.role = role_of(registers) | level->role;
     space.tag = tag_of(registers->cr4, registers->cr3);
     return space;
 }
 
 /* The context that the walker's registers choose becomes the processor's; with them the guest has invalidated
  * `flushed`. */
-static void enter_context(struct partition_vcpu *v, enum vtlb_scope flushed)
+static void enter_context(struct partition_level *level, enum vtlb_scope flushed)
 {
-    const struct vtlb_space space = space_of(v);
-    struct vtlb_context *context = vtlb_switch(&v->vtlb, &space, flushed);
+    const struct vtlb_space space = space_of(level);
+    struct vtlb_context *context = vtlb_switch(level->vtlb, &space, flushed);
     const hpa_t root = vtlb_root(context);
 
-    if (context != v->context || root.value != vcpu_read(&v->vcpu, VMCS_GUEST_CR3))
-        distrust_hardware(v);
-    v->context = context;
-    vcpu_set_root(&v->vcpu, root);
+    if (context != level->context || root.value != vcpu_read(level->vcpu, VMCS_GUEST_CR3))
+        distrust_hardware(level);
+    level->context = context;
+    vcpu_set_root(level->vcpu, root);
 }
 
 /* The same for the registers `state`. */
@@ -240,8 +302,18 @@ static void select_context(struct partition_vcpu *v, const struct cr_state *stat
 {
     const struct walk_x86_registers registers = registers_of(v, state);
 
-    walk_x86_set(&v->walk, &registers);
-    enter_context(v, flushed);
+    walk_x86_set(&v->level->walk, &registers);
+    enter_context(v->level, flushed);
+}
+
+void paging_enter_level(struct partition_vcpu *v, enum vtlb_scope flushed)
+{
+    struct cr_state state;
+
+    if (v->level->vcpu->regime != VCPU_REGIME_SHADOW)
+        return;
+    paging_read_control(v, &state);
+    select_context(v, &state, flushed);
 }
 
 /* ---- Regimes ---------------------------------------------------------------------------------------------
@@ -262,16 +334,16 @@ static bool choose_regime(const struct partition *partition, uint64_t cr0, enum 
  * What shadow tables hold is of no use after a while of EPT: nobody has seen what the guest invalidated. The
  * tags of the hardware's TLB stay the same, so it forgets all.
  */
-static void enter_regime(struct partition_vcpu *v, enum vcpu_regime regime)
+static void enter_regime(struct partition_level *level, enum vcpu_regime regime)
 {
-    distrust_hardware(v);
+    distrust_hardware(level);
     if (regime == VCPU_REGIME_SHADOW) {
-        vtlb_drop(&v->vtlb, VTLB_FLUSH_ROOT);
-        v->context = NULL;
-        vcpu_set_regime(&v->vcpu, regime, HPA(0)); /* select_context follows */
+        vtlb_drop(level->vtlb, VTLB_FLUSH_ROOT);
+        level->context = NULL;
+        vcpu_set_regime(level->vcpu, regime, HPA(0)); /* select_context follows */
     } else {
-        v->context = &v->ept;
-        vcpu_set_regime(&v->vcpu, regime, vtlb_root(&v->ept));
+        level->context = level->ept;
+        vcpu_set_regime(level->vcpu, regime, vtlb_root(level->ept));
     }
 }
 
@@ -294,8 +366,8 @@ void paging_start(struct partition_vcpu *v, const struct vcpu_start *start)
         crash_in_real_mode(v);
         return;
     }
-    v->stepping = false;
-    enter_regime(v, regime);
+    v->lv1.stepping = false;
+    enter_regime(&v->lv1, regime);
     vcpu_start(&v->vcpu, start);
     if (regime == VCPU_REGIME_SHADOW) {
         vcpu_read_control_state(&v->vcpu, &state);
@@ -314,15 +386,15 @@ bool paging_write_control(struct partition_vcpu *v, const struct cr_state *state
         crash_in_real_mode(v);
         return true;
     }
-    if (regime != v->vcpu.regime)
-        enter_regime(v, regime);
-    vcpu_write_control_state(&v->vcpu, state);
+    if (regime != v->level->vcpu->regime)
+        enter_regime(v->level, regime);
+    write_control(v, state);
     if ((effects & CR_EFFECT_PDPTES) != 0)
-        write_pdptes(v, pdpte);
+        write_pdptes(v->level, pdpte);
     if (regime == VCPU_REGIME_SHADOW)
         select_context(v, state, (effects & CR_EFFECT_FLUSH) != 0 ? VTLB_SCOPE_ALL : VTLB_SCOPE_NONE);
     else if ((effects & CR_EFFECT_FLUSH) != 0)
-        vcpu_flush_linear(&v->vcpu);
+        vcpu_flush_linear(v->level->vcpu);
     return true;
 }
 
@@ -339,24 +411,26 @@ static bool load_cr3(struct partition_vcpu *v, struct cr_state *state, uint64_t 
     if (policy_cr_uses_pdptes(state)) {
         if (!read_pdptes(v, state, pdpte))
             return false;
-        write_pdptes(v, pdpte);
+        write_pdptes(v->level, pdpte);
     }
-    vcpu_write_cr3(&v->vcpu, value);
-    if (v->vcpu.regime == VCPU_REGIME_SHADOW) {
-        v->walk.registers.cr3 = value;
-        enter_context(v, flush ? VTLB_SCOPE_TAG : VTLB_SCOPE_NONE);
+    vcpu_write_cr3(v->level->vcpu, value);
+    if (v->level->vcpu->regime == VCPU_REGIME_SHADOW) {
+        v->level->walk.registers.cr3 = value;
+        enter_context(v->level, flush ? VTLB_SCOPE_TAG : VTLB_SCOPE_NONE);
     } else {
-        vcpu_flush_linear(&v->vcpu);
+        vcpu_flush_linear(v->level->vcpu);
     }
     return true;
 }
 
 bool paging_move_to_cr3(struct partition_vcpu *v, uint64_t value)
 {
-    const struct walk_x86_registers *registers = &v->walk.registers;
+    const struct walk_x86_registers *registers = &v->level->walk.registers;
     struct cr_state state = {.cr0 = registers->cr0, .cr4 = registers->cr4, .efer = registers->efer};
     bool keep = false;
 
+    if (v->level->vcpu->regime == VCPU_REGIME_EPT) /* where the policy of CR3 is overridden */
+        paging_read_control(v, &state);
     if ((state.cr4 & X86_CR4_PCIDE) != 0) {
         keep = (value & X86_CR3_NO_FLUSH) != 0;
         value &= ~X86_CR3_NO_FLUSH;
@@ -368,57 +442,57 @@ bool paging_load_cr3(struct partition_vcpu *v, uint64_t value)
 {
     struct cr_state state;
 
-    vcpu_read_control_state(&v->vcpu, &state);
+    paging_read_control(v, &state);
     return load_cr3(v, &state, value, true);
 }
 
-void paging_begin_transient(struct partition_vcpu *v)
+void paging_begin_transient(struct partition_level *level)
 {
-    struct vcpu *vcpu = &v->vcpu;
+    struct vcpu *vcpu = level->vcpu;
     const uint64_t rflags = vcpu_read(vcpu, VMCS_GUEST_RFLAGS);
     const uint64_t shadow =
         vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY) & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
 
-    v->transient_rip = vcpu_read(vcpu, VMCS_GUEST_RIP);
-    if (v->stepping || vcpu->injection != 0 || (rflags & X86_RFLAGS_TF) != 0 || shadow != 0 ||
+    level->transient_rip = vcpu_read(vcpu, VMCS_GUEST_RIP);
+    if (level->stepping || vcpu->injection != 0 || (rflags & X86_RFLAGS_TF) != 0 || shadow != 0 ||
         (vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) != 0)
         return;
-    v->stepping = true;
+    level->stepping = true;
     vcpu_intercept_exceptions(vcpu, true); /* the frame of another exception would have TF */
     vcpu_write(vcpu, VMCS_GUEST_RFLAGS, rflags | X86_RFLAGS_TF);
     vcpu_events_changed(vcpu); /* an interrupt that comes first would push TF: core/run.c looks */
 }
 
-void paging_end_step(struct partition_vcpu *v)
+void paging_end_step(struct partition_level *level)
 {
-    struct vcpu *vcpu = &v->vcpu;
+    struct vcpu *vcpu = level->vcpu;
 
-    v->stepping = false;
+    level->stepping = false;
     vcpu_intercept_exceptions(vcpu, false);
     vcpu_write(vcpu, VMCS_GUEST_RFLAGS, vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & ~(uint64_t)X86_RFLAGS_TF);
     vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG, vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG) & ~X86_DR6_BS);
-    vtlb_end_transient(&v->vtlb);
+    vtlb_end_transient(level->vtlb);
 }
 
 void paging_invalidate_address(struct partition_vcpu *v, uint16_t tag, uint64_t address)
 {
-    vtlb_invalidate_address(&v->vtlb, tag, address);
+    vtlb_invalidate_address(v->level->vtlb, tag, address);
 }
 
 void paging_invalidate(struct partition_vcpu *v, enum vtlb_scope scope, uint16_t tag)
 {
-    vtlb_invalidate(&v->vtlb, scope, tag);
+    vtlb_invalidate(v->level->vtlb, scope, tag);
 }
 
 void paging_write_pat(struct partition_vcpu *v, uint64_t value)
 {
     struct cr_state state;
 
-    vcpu_write_pat(&v->vcpu, value);
-    if (v->vcpu.regime != VCPU_REGIME_SHADOW)
+    vcpu_write_pat(v->level->vcpu, value);
+    if (v->level->vcpu->regime != VCPU_REGIME_SHADOW)
         return; /* the processor combines it with EPT's types by itself */
-    vtlb_drop(&v->vtlb, VTLB_FLUSH_P2M);
-    vcpu_read_control_state(&v->vcpu, &state);
+    vtlb_drop(v->level->vtlb, VTLB_FLUSH_P2M);
+    paging_read_control(v, &state);
     select_context(v, &state, VTLB_SCOPE_NONE);
 }
 

@@ -78,7 +78,49 @@ struct partition_msrs {
 };
 
 struct partition;
+struct partition_vcpu;
 struct nested_guest;
+
+/* Where a guest hypervisor has a say in what its guest's level does. */
+struct partition_level_ops {
+    /* The guest's CR0, CR3, CR4, IA32_EFER and CS.L: as it has them, whatever a read shadow shows it. */
+    void (*read_control)(struct partition_vcpu *v, struct cr_state *state);
+    void (*write_control)(struct partition_vcpu *v, const struct cr_state *state);
+    /* The guest's MOV of `operand` to CR0 or CR4 (`number`): as policy_cr0_write and policy_cr4_write. */
+    enum cr_answer (*move_to_cr)(struct partition_vcpu *v, unsigned number, struct cr_state *state,
+                                 uint64_t operand, unsigned *effects);
+    /*
+     * The guest is about to get an exception. `qualification`: the address of a page fault. True: the guest
+     * hypervisor has it instead, and runs.
+     */
+    bool (*takes_exception)(struct partition_vcpu *v, uint8_t vector, uint32_t error_code,
+                            uint64_t qualification);
+    void (*triple_fault)(struct partition_vcpu *v);
+    /* An access that the guest makes at `gla` ended in a fault of a stage that is not its own page tables. */
+    void (*memory_fault)(struct partition_vcpu *v, gla_t gla, const struct stage_fault *fault);
+};
+
+/*
+ * A level of a vCPU: the partition's own guest (Lv1), or the guest of a guest hypervisor (Lv2;
+ * core/nested_guest.h). Each has a VMCS and linear addresses of its own.
+ */
+struct partition_level {
+    struct vcpu *vcpu;                     /* by its VMCS */
+    const struct partition_level_ops *ops; /* NULL: nobody else has a say */
+    struct walk_x86 walk;                  /* its linear addresses, by its own registers */
+    struct stage_chain memory;             /* its guest-physical addresses, devices' pages left out */
+    struct stage_chain linear;             /* walk, then that: for instructions that Umbra emulates */
+    struct stage_chain linear_view; /* walk, then memory as the processor finds it: what shadow tables are
+                                       filled from */
+    uint64_t behind;                /* of these spaces, as vtlb_space.behind, */
+    uint32_t role;                  /* and what entries mean beside what the guest's registers say */
+    struct vtlb *vtlb;              /* what those are in */
+    struct vtlb_context *ept;     /* what the processor uses in the regime EPT; NULL: it is never in that, */
+    struct vtlb_context *context; /* and uses now */
+    uint64_t vtlb_seen;           /* vtlb_generation when the hardware was last told to forget */
+    uint64_t transient_rip;       /* of the instruction that something was granted for, for one access only */
+    bool stepping;                /* it runs alone: RFLAGS.TF is Umbra's */
+};
 
 struct partition_vcpu {
     struct vcpu vcpu;
@@ -95,18 +137,14 @@ struct partition_vcpu {
     bool deadline_changed;
 
     /* Translation (core/paging.h). */
-    struct vtlb vtlb;
-    uint32_t vtlb_pages;            /* its quota */
-    uint64_t vtlb_seen;             /* vtlb_generation when the hardware was last told to forget */
-    struct overlay view;            /* guest-physical addresses as this vCPU has them */
-    struct stage_chain view_chain;  /* that alone: what EPT is filled from */
-    struct walk_x86 walk;           /* its linear addresses, by its own registers */
-    struct stage_chain linear_view; /* walk, then view: what shadow tables are filled from */
-    struct stage_chain linear;      /* walk, then the p2m: for instructions that Umbra emulates */
-    struct vtlb_context ept;        /* regime EPT, where the processor has it */
-    struct vtlb_context *context;   /* the one that the processor uses */
-    uint64_t transient_rip; /* of the instruction that something was granted for, for one access only */
-    bool stepping;          /* it runs alone: RFLAGS.TF is Umbra's */
+    struct vtlb vtlb;              /* of Lv1 */
+    uint32_t vtlb_pages;           /* its quota */
+    struct overlay view;           /* guest-physical addresses as this vCPU has them */
+    struct stage_chain view_chain; /* that alone: what EPT is filled from */
+    struct vtlb_context ept;       /* regime EPT, where the processor has it */
+    struct partition_level lv1;
+    struct partition_level *level; /* the one that runs: what exit handlers work on; */
+    bool runs_lv2;                 /* it is not lv1, in a form that is asked quickly */
 
     struct nested_guest *nested; /* its virtual VT-x (core/nested_guest.h); NULL: it has none */
 
@@ -271,6 +309,13 @@ bool partition_take_machine_check(hpa_t address);
 
 /* Asks the vCPU's home for what `bits` say (enum partition_mail). Anybody. */
 void partition_vcpu_post(struct partition_vcpu *vcpu, uint32_t bits);
+
+/* From now on `level` is the one that runs. */
+static inline void partition_vcpu_set_level(struct partition_vcpu *vcpu, struct partition_level *level)
+{
+    vcpu->level = level;
+    vcpu->runs_lv2 = level != &vcpu->lv1;
+}
 
 /* A device's register may have been written: when the board wants attention next has to be asked again. */
 static inline void partition_vcpu_touch_devices(struct partition_vcpu *vcpu)

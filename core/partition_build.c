@@ -15,6 +15,7 @@
 #include "lib/printf.h"
 #include "lib/string.h"
 #include "mm/physmap.h"
+#include "nested/shadow.h"
 #include "vmx/events.h"
 
 /* The end of legacy video memory: a hole in every PC's RAM. */
@@ -216,7 +217,7 @@ static void build_cpuid(struct partition *partition)
     const struct cpuid_settings settings = {
         .vcpus = partition->vcpu_count,
         .tsc_hz = machine->tsc_hz,
-        .xcr0 = VCPU_STATE_COMPONENTS,
+        .xcr0 = vcpu_state_components(),
         .rdtscp = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_RDTSCP),
         .invpcid = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_INVPCID),
         .xsaves = vmx_controls_available(capabilities, VMX_WORD_SECONDARY, VMX_SECONDARY_XSAVES),
@@ -237,12 +238,10 @@ static int build_regime(struct partition *partition, enum vcpu_regime regime)
 {
     const struct vmx_capabilities *capabilities = &partition_machine()->capabilities;
     const bool real_mode_only = regime == VCPU_REGIME_EPT && partition->paging != CONFIG_PAGING_EPT;
-    const struct register_policy_settings settings = {
+    struct register_policy_settings settings = {
         .instance = regime == VCPU_REGIME_SHADOW ? CR_INSTANCE_SHADOW
                     : partition->unrestricted    ? CR_INSTANCE_UNRESTRICTED
                                                  : CR_INSTANCE_RESTRICTED,
-        .overrides = {.tpr = partition->config->policies[CORE_POLICY_TPR] != 0,
-                      .cr0 = real_mode_only ? X86_CR0_PE : 0},
         .cr0_fixed0 = capabilities->cr0_fixed0,
         .cr0_fixed1 = capabilities->cr0_fixed1,
         .cr4_fixed0 = capabilities->cr4_fixed0,
@@ -253,6 +252,9 @@ static int build_regime(struct partition *partition, enum vcpu_regime regime)
     struct vmx_demands demands = {{0}};
     const char *culprit;
 
+    core_policy_overrides(partition->config->policies, &settings.overrides);
+    if (real_mode_only)
+        settings.overrides.cr0 |= X86_CR0_PE;
     if (policy_cr_derive(&partition->policies[regime], &settings, &culprit) != 0)
         return partition_refuse(partition, -EOPNOTSUPP,
                                 "policy: this processor cannot do what the row %s wants", culprit);
@@ -466,6 +468,22 @@ static int build_vtlb(struct partition_vcpu *vcpu)
     return error;
 }
 
+/* Frames for VMCS shadowing, if the vCPU is to have it; false: there is no memory. */
+static bool build_shadow(struct partition *partition, struct vcpu_shadow *shadow)
+{
+    hpa_t *const frames[] = {&shadow->vmcs, &shadow->vmread_bitmap, &shadow->vmwrite_bitmap};
+
+    if (partition->config->no_vmcs_shadowing || !nested_shadow_possible(&partition_machine()->capabilities))
+        return true;
+    for (unsigned i = 0; i < ARRAY_SIZE(frames); i++) {
+        void *frame = allocate(partition, PAGE_SIZE);
+        if (frame == NULL)
+            return false;
+        *frames[i] = physmap_address(frame);
+    }
+    return true;
+}
+
 static int build_nested(struct partition_vcpu *vcpu)
 {
     struct partition *partition = vcpu->partition;
@@ -478,7 +496,8 @@ static int build_nested(struct partition_vcpu *vcpu)
     };
     int error;
 
-    if (guest == NULL || vmcs == NULL || build_bitmap(partition, &memory.msr_bitmap) != 0)
+    if (guest == NULL || vmcs == NULL || build_bitmap(partition, &memory.msr_bitmap) != 0 ||
+        !build_shadow(partition, &memory.shadow))
         return partition_refuse(partition, -ENOMEM, "no memory for a virtual VT-x");
     memory.vmcs = physmap_address(vmcs);
     error = allocate_quota(partition, memory.pages, &memory.quota, &memory.tables);

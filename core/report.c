@@ -6,6 +6,7 @@
 #include "lib/muldiv.h"
 #include "lib/printf.h"
 #include "lib/string.h"
+#include "nested/owner.h"
 
 const char *report_reason_name(uint32_t reason)
 {
@@ -36,38 +37,69 @@ static void dump_registers(const struct vcpu_snapshot *s, unsigned row, char *li
                                       names[i], s->registers[i]);
 }
 
-/* The field that is `number`-th among those that this processor's VMCS has; false past the last. */
-static bool nth_existing_field(unsigned number, struct vmcs_field *field)
+/* A field of the vCPU's VMCS, of all three where it has a virtual VT-x. False: there is no such field. */
+static bool write_field(const struct vcpu_snapshot *s, const struct nested_snapshot *nested,
+                        struct vmcs_field field, char *line, size_t size)
 {
-    const struct vmx_capabilities *capabilities = &partition_machine()->capabilities;
+    const unsigned index = field.index;
+    char texts[NESTED_VMCSS][20];
+    bool exists = vmcs_field_exists(field, &partition_machine()->capabilities);
+    uint64_t value;
 
-    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
-        *field = vmcs_field_at(i);
-        if (vmcs_field_exists(*field, capabilities) && number-- == 0)
-            return true;
+    if (nested == NULL) {
+        if (exists && (s->known[index / 64] >> (index % 64) & 1) != 0)
+            format_text(line, size, "%-34s %016lx", vmcs_field_name(field), s->values[index]);
+        else if (exists)
+            format_text(line, size, "%-34s -", vmcs_field_name(field));
+        return exists;
     }
+    for (unsigned i = 0; i < NESTED_VMCSS; i++) {
+        const bool known = nested_snapshot_value(nested, (enum nested_snapshot_vmcs)i, field, &value);
+
+        format_text(texts[i], sizeof(texts[i]), known ? "%016lx" : "-", value);
+        exists = exists || known;
+    }
+    format_text(line, size, "%-34s %-12s %-16s %-16s %s", vmcs_field_name(field), nested_merge_rule(field),
+                texts[NESTED_VMCS01], texts[NESTED_VMCS12], texts[NESTED_VMCS02]);
+    return exists;
+}
+
+/* The field that is `*number`-th among those that there are; else false, and *number is less by as many. */
+static bool dump_field(const struct vcpu_snapshot *s, const struct nested_snapshot *nested, unsigned *number,
+                       char *line, size_t size)
+{
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++)
+        if (write_field(s, nested, vmcs_field_at(i), line, size) && (*number)-- == 0)
+            return true;
     return false;
 }
 
-static unsigned existing_fields(void)
-{
-    static unsigned count;
-    struct vmcs_field field;
+#define DUMP_NESTED_LINES 2
 
-    while (count == 0 || nth_existing_field(count, &field))
-        count++;
-    return count;
-}
-
-static bool is_known(const struct vcpu_snapshot *s, unsigned index)
+static void dump_nested(const struct nested_snapshot *s, unsigned row, char *line, size_t size)
 {
-    return (s->known[index / 64] >> (index % 64) & 1) != 0;
+    static const char *const modes[] = {
+        [NESTED_OFF] = "VMX is off",
+        [NESTED_ROOT] = "Lv1 runs, in VMX root operation",
+        [NESTED_NON_ROOT] = "Lv2 runs",
+    };
+    size_t length;
+
+    if (row == 1) {
+        format_text(line, size, "%-34s %-12s %-16s %-16s %s", "field", "rule", "VMCS01", "VMCS12", "VMCS02");
+        return;
+    }
+    length = (size_t)format_text(line, size, "nested: %s", modes[s->mode]);
+    if (s->mode != NESTED_OFF && length < size)
+        length += (size_t)format_text(line + length, size - length, ", VMXON region %#lx", s->vmxon_pointer);
+    if (s->current != NESTED_NO_VMCS && length < size)
+        format_text(line + length, size - length, ", VMCS12 %#lx", s->current);
 }
 
 bool report_dump_line(const struct partition *partition, unsigned vcpu, const struct vcpu_snapshot *snapshot,
                       unsigned number, char *line, size_t size)
 {
-    struct vmcs_field field;
+    const struct nested_snapshot *nested;
 
     if (number == 0) {
         format_text(line, size, "%.*s: %s%s%s", SLICE_ARGUMENTS(partition->config->name),
@@ -83,21 +115,20 @@ bool report_dump_line(const struct partition *partition, unsigned vcpu, const st
         return true;
     }
     number -= DUMP_HEAD_LINES;
+    nested = partition->vcpus[vcpu].nested == NULL ? NULL : &partition->vcpus[vcpu].nested->snapshot;
     if (snapshot->valid) {
         if (number < DUMP_REGISTER_LINES) {
             dump_registers(snapshot, number, line, size);
             return true;
         }
         number -= DUMP_REGISTER_LINES;
-        if (nth_existing_field(number, &field)) {
-            if (is_known(snapshot, field.index))
-                format_text(line, size, "%-34s %016lx", vmcs_field_name(field),
-                            snapshot->values[field.index]);
-            else
-                format_text(line, size, "%-34s -", vmcs_field_name(field));
+        if (nested != NULL && number < DUMP_NESTED_LINES) {
+            dump_nested(nested, number, line, size);
             return true;
         }
-        number -= existing_fields();
+        number -= nested == NULL ? 0 : DUMP_NESTED_LINES;
+        if (dump_field(snapshot, nested, &number, line, size))
+            return true;
     }
     return trace_format(&partition->vcpus[vcpu].trace, number, report_reason_name, line, size);
 }
@@ -175,7 +206,9 @@ _Static_assert(VTLB_FLUSH_CAUSES == 7 && VTLB_PAGE_SIZES == 3, "a counter has no
 /* Of a vCPU, or of several together. */
 struct statistics {
     uint64_t exits, sampled_exits, sampled_ticks, injected, mmio, first_entry, switches;
-    uint64_t nested_entries, nested_kept; /* of a guest hypervisor's guests */
+    bool has_nested; /* with guest hypervisors; then also: */
+    uint64_t nested_entries;
+    struct nested_statistics nested;
     uint64_t flushes, tables, tables_peak, quota;
     uint64_t vtlb[ARRAY_SIZE(vtlb_counters)];
     unsigned vtlb_count; /* of these that are shown */
@@ -200,6 +233,30 @@ static void add_vtlb(struct statistics *s, const struct vtlb *vtlb)
     s->quota += vtlb->pages;
 }
 
+/* Exits of guests of a guest hypervisor's that Umbra answered by itself. */
+static uint64_t nested_kept(const struct statistics *s)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < NESTED_OWNERS; i++)
+        sum += s->nested.kept[i];
+    return sum;
+}
+
+static void add_nested(struct nested_statistics *s, const struct nested_statistics *n)
+{
+    s->refused += n->refused;
+    s->failed += n->failed;
+    s->left += n->left;
+    s->passed += n->passed;
+    for (unsigned i = 0; i < NESTED_OWNERS; i++)
+        s->kept[i] += n->kept[i];
+    for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
+        s->by_reason[i] += n->by_reason[i];
+    for (unsigned i = 0; i < NESTED_CHECK_ROWS_MAX; i++)
+        s->by_check[i] += n->by_check[i];
+}
+
 static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
 {
     s->exits += v->trace.count;
@@ -213,8 +270,8 @@ static void add_vcpu(struct statistics *s, const struct partition_vcpu *v)
     add_vtlb(s, &v->vtlb);
     if (v->nested != NULL) {
         s->nested_entries += v->nested->entries;
-        s->nested_kept += v->nested->kept;
-        add_vtlb(s, &v->nested->vtlb);
+        add_nested(&s->nested, &v->nested->statistics);
+        add_vtlb(s, &v->nested->memory.vtlb);
     }
     for (unsigned i = 0; i < EXIT_REASON_COUNT; i++)
         s->by_reason[i] += v->exits[i];
@@ -225,7 +282,8 @@ static void add_vcpus(struct statistics *s, const struct partition *partition, u
 {
     const bool shadow = partition->regimes[VCPU_REGIME_SHADOW] || partition->config->nested;
 
-    *s = (struct statistics){.vtlb_count = shadow ? ARRAY_SIZE(vtlb_counters) : VTLB_COUNTERS_EPT};
+    *s = (struct statistics){.vtlb_count = shadow ? ARRAY_SIZE(vtlb_counters) : VTLB_COUNTERS_EPT,
+                             .has_nested = partition->config->nested};
     for (unsigned i = first; i < first + count; i++)
         add_vcpu(s, &partition->vcpus[i]);
 }
@@ -241,30 +299,65 @@ static bool plain_statistic(const struct statistics *s, unsigned number, struct 
         {"mmio_emulated", s->mmio},
         {"first_entry_tsc", s->first_entry},
         {"switches", s->switches},
-        {"nested_entries", s->nested_entries},
-        {"nested_exits_kept", s->nested_kept},
         {"vtlb_tables", s->tables},
         {"vtlb_tables_peak", s->tables_peak},
         {"vtlb_tables_quota", s->quota},
         {"vtlb_flushes", s->flushes},
     };
+    const uint64_t *kept = s->nested.kept;
+    const uint64_t nested_exits = s->nested.passed + nested_kept(s);
+    const struct statistic nested[] = {
+        {"lv1_exits", s->exits - nested_exits},
+        {"nested_entries", s->nested_entries},
+        {"nested_entries_refused", s->nested.refused},
+        {"nested_entries_failed", s->nested.failed},
+        {"nested_entries_ended", s->nested.left},
+        {"nested_exits", nested_exits},
+        {"nested_exits_passed", s->nested.passed},
+        {"nested_exits_kept", nested_kept(s)},
+        {"nested_exits_kept_own", kept[NESTED_LV0]},
+        {"nested_exits_kept_memory", kept[NESTED_LV0_MEMORY]},
+        {"nested_exits_kept_cr", kept[NESTED_LV0_CR]},
+        {"nested_exits_kept_emulated", kept[NESTED_LV0_EMULATE]},
+        {"nested_exits_kept_undefined", kept[NESTED_LV0_UNDEFINED]},
+    };
+    const unsigned nested_count = s->has_nested ? ARRAY_SIZE(nested) : 0;
 
     if (number < ARRAY_SIZE(all)) {
         *statistic = all[number];
         return true;
     }
     number -= ARRAY_SIZE(all);
+    if (number < nested_count) {
+        *statistic = nested[number];
+        return true;
+    }
+    number -= nested_count;
     if (number >= s->vtlb_count)
         return false;
     *statistic = (struct statistic){vtlb_counters[number].name, s->vtlb[number]};
     return true;
 }
 
-/* One word: the reason's name with _ for everything that is no letter or digit. */
-static void write_reason_line(const char *prefix, unsigned reason, uint64_t value, char *line, size_t size)
+/* Exits by reason: of all levels, of guest hypervisors, of their guests. */
+static const struct {
+    const char *name;
+    bool lv1, lv2;
+} reason_counters[] = {{"exits_", true, true}, {"lv1_exits_", true, false}, {"nested_exits_", false, true}};
+
+static uint64_t exits_by_reason(const struct statistics *s, unsigned counter, unsigned reason)
+{
+    const uint64_t lv2 = s->nested.by_reason[reason], lv1 = s->by_reason[reason] - lv2;
+
+    return (reason_counters[counter].lv1 ? lv1 : 0) + (reason_counters[counter].lv2 ? lv2 : 0);
+}
+
+/* A counter whose name ends with a text: one word, with _ for everything that is no letter or digit. */
+static void write_word_line(const char *prefix, const char *name, const char *text, uint64_t value,
+                            char *line, size_t size)
 {
     size_t start = strlen(prefix);
-    size_t length = (size_t)format_text(line, size, "%sexits_%s", prefix, vmx_exit_reason_name(reason));
+    size_t length = (size_t)format_text(line, size, "%s%s%s", prefix, name, text);
 
     for (size_t i = start; i < length && i < size; i++) {
         char c = line[i];
@@ -279,6 +372,7 @@ static void write_reason_line(const char *prefix, unsigned reason, uint64_t valu
 static bool statistics_line(const struct statistics *s, const char *prefix, unsigned *number, char *line,
                             size_t size)
 {
+    const unsigned counters = s->has_nested ? ARRAY_SIZE(reason_counters) : 1;
     struct statistic statistic;
     unsigned plain = 0;
 
@@ -289,10 +383,20 @@ static bool statistics_line(const struct statistics *s, const char *prefix, unsi
     while (plain_statistic(s, plain, &statistic))
         plain++;
     *number -= plain;
-    for (unsigned reason = 0; reason < EXIT_REASON_COUNT; reason++) {
-        if (s->by_reason[reason] == 0 || (*number)-- != 0)
+    for (unsigned i = 0; i < counters * EXIT_REASON_COUNT; i++) {
+        const unsigned counter = i / EXIT_REASON_COUNT, reason = i % EXIT_REASON_COUNT;
+        const uint64_t value = exits_by_reason(s, counter, reason);
+
+        if (value == 0 || (*number)-- != 0)
             continue;
-        write_reason_line(prefix, reason, s->by_reason[reason], line, size);
+        write_word_line(prefix, reason_counters[counter].name, vmx_exit_reason_name(reason), value, line,
+                        size);
+        return true;
+    }
+    for (unsigned i = 0; i < NESTED_CHECK_ROWS_MAX; i++) {
+        if (s->nested.by_check[i] == 0 || (*number)-- != 0)
+            continue;
+        write_word_line(prefix, "nested_check_", nested_check_at(i)->name, s->nested.by_check[i], line, size);
         return true;
     }
     return false;

@@ -201,9 +201,9 @@ static void start(struct partition_vcpu *v)
     vcpu_load(&v->vcpu);
     partition_vcpu_apply_tsc(v);
     vcpu_flush_linear(&v->vcpu);
-    paging_flush_hardware(v);
+    paging_flush_hardware(&v->lv1);
     if (v->nested != NULL)
-        nested_guest_moved(v);
+        nested_memory_moved(&v->nested->memory);
     if (nested_guest_runs(v))
         nested_guest_resume(v);
     v->deadline_changed = true;
@@ -213,15 +213,17 @@ static void start(struct partition_vcpu *v)
 /* Of whoever runs on it: a guest hypervisor, or its guest. */
 static void take_snapshot(struct partition_vcpu *v)
 {
-    vcpu_load(nested_guest_current(v));
-    vcpu_take_snapshot(nested_guest_current(v), &v->snapshot);
+    vcpu_load(v->level->vcpu);
+    if (v->nested != NULL)
+        nested_snapshot_take(&v->nested->nested, &v->nested->snapshot);
+    vcpu_take_snapshot(v->level->vcpu, &v->snapshot);
 }
 
 static void park(struct partition_vcpu *v)
 {
     scheduler_remove(this_cpu_pointer(scheduler), &v->schedule, cpu_rdtsc());
     take_snapshot(v);
-    vcpu_unload(nested_guest_current(v));
+    vcpu_unload(v->level->vcpu);
 }
 
 /* Takes the mail: what it was. A vCPU that is to be parked gets none any more from the same moment on. */
@@ -323,8 +325,8 @@ static __noinline bool prepare_events(struct partition_vcpu *v)
     if (nested_guest_runs(v) && !nested_guest_events(v))
         return v->wait == VCPU_WAIT_NOT; /* it is for Lv2, and done */
     vcpu_events_decide(&v->vcpu);
-    if (unlikely(v->stepping) && v->vcpu.injection != 0)
-        paging_end_step(v); /* the event comes first */
+    if (unlikely(v->lv1.stepping) && v->vcpu.injection != 0)
+        paging_end_step(&v->lv1); /* the event comes first */
     return true;
 }
 
@@ -334,7 +336,7 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     uint64_t now = cpu_rdtsc();
     const uint64_t begin = now;
 
-    if (vcpu_load(nested_guest_current(v)))
+    if (vcpu_load(v->level->vcpu))
         v->switches++;
     account_enter(v, begin);
     __atomic_store_n(this_cpu_pointer(current), v, __ATOMIC_SEQ_CST);
@@ -349,14 +351,16 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     while (!this_cpu(attention) && now < end) {
         if (v->deadline_changed || now >= v->deadline)
             expire_devices(v, now);
-        if (unlikely(vtlb_generation(&v->vtlb) != v->vtlb_seen))
-            paging_flush_hardware(v);
+        if (unlikely(vtlb_generation(&v->vtlb) != v->lv1.vtlb_seen))
+            paging_flush_hardware(&v->lv1);
         if (unlikely(v->vcpu.events_changed) && !prepare_events(v))
             break;
 
         uint64_t stop = min_u64(end, v->deadline);
         if (unlikely(nested_guest_runs(v))) {
             stop = min_u64(stop, v->nested->timer);
+            if (!v->vcpu.has_preemption_timer)
+                arm_timer(v->nested->hurry ? now : stop);
             now = nested_guest_run(v, stop > now ? stop - now : 0);
             continue;
         }

@@ -15,6 +15,8 @@ enum stage_access {
     STAGE_ACCESS_IMPLICIT =
         1 << 5, /* the processor's own access to a table (GDT, TSS …): supervisor at any CPL */
     STAGE_ACCESS_PROBE = 1 << 6, /* look only: leave the accessed and dirty bits as they are */
+    STAGE_ACCESS_AHEAD =
+        1 << 7, /* the processor looks ahead: as a probe, and what has A = 0 is STAGE_AGAIN */
 };
 
 enum stage_outcome {
@@ -31,13 +33,14 @@ enum stage_outcome {
 struct stage_trail {
     uint8_t top, leaf; /* levels of the first and the last entry that were used; 0, 0: no tables */
     uint8_t reached;   /* STAGE_FAULT: the level of the last table that was read, as far as A is set in all
-                          entries on the way to it; 0: none. `leaf` says nothing then */
+                          entries on the way to it; 0: none. `leaf` is no higher then */
     uint8_t known; /* before: the level whose `table`, `host`, `writable` and `rights` are known; 0: none */
     struct {
         uint64_t table;      /* address of the table, in the space that the stage leads to */
         uint64_t value;      /* of the entry, as the walk left it: with the A and D bits that it set */
         unsigned char *host; /* where Umbra reaches the page of the table; NULL: no memory is there */
-        uint8_t rights;      /* that the entries above this table leave: U, W, X of enum paging_right */
+        uint8_t rights;      /* that the entries above this table leave: U, W, X of enum paging_right; of EPT
+                                 R, W, X */
         bool writable;       /* A and D can be set at `host` */
     } step[PAGING_LEVELS_MAX + 1];
 };
@@ -60,6 +63,7 @@ struct stage_fault {
     uint64_t address;          /* in the space that this stage translates from */
     uint64_t error_code;       /* STAGE_FAULT: in the form of the stage (x86: a page fault's) */
     bool in_tables;            /* it is the address of an entry of a table that an earlier stage reads */
+    bool keeps; /* STAGE_FAULT: the processor forgets nothing by it (an EPT misconfiguration) */
 };
 
 struct stage {
@@ -81,7 +85,8 @@ struct stage {
     /*
      * Likewise: what the entry `value` of level 1, found beside the last one of `trail` (whose leaf is 1),
      * says for `address` to a processor that looks ahead: nothing is changed, no access is checked. False: it
-     * must not be cached (not present, A = 0, reserved bits); without D there is no right to write.
+     * must not be cached (not present, A = 0, reserved bits); without D there is no right to write. NULL:
+     * nothing is looked at ahead.
      */
     bool (*peek)(const struct stage *stage, uint64_t address, uint64_t value, const struct stage_trail *trail,
                  struct translation *translation);

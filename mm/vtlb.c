@@ -140,8 +140,9 @@ static struct vtlb_table *known_child(const struct vtlb *vtlb, const struct vtlb
         return NULL;
 
     struct vtlb_table *child = vtlb_table_of(vtlb, table->family.target, entry);
-    if (!child->guest_memory || (table->snapshot != NULL &&
-                                 vtlb_table_entries(table->snapshot)[slot] != vtlb_guest_entry(table, slot)))
+    if (!child->guest_memory || !vtlb_table_is_trusted(vtlb, child) ||
+        (table->snapshot != NULL &&
+         vtlb_table_entries(table->snapshot)[slot] != vtlb_guest_entry(table, slot)))
         return NULL;
     return child;
 }
@@ -158,12 +159,12 @@ static struct vtlb_table *follow_known(const struct vtlb_context *context, uint6
     while ((child = known_child(context->vtlb, table, address)) != NULL)
         table = child;
     trail->known = 0;
-    if (table->guest_memory) {
+    if (table->guest_memory && vtlb_table_is_trusted(context->vtlb, table)) {
         const unsigned level = table->level;
 
         trail->known = (uint8_t)level;
         trail->step[level].table = table->guest_table;
-        trail->step[level].host = (unsigned char *)align_down((uintptr_t)table->guest, PAGE_SIZE);
+        trail->step[level].host = (unsigned char *)(uintptr_t)vtlb_table_host(table);
         trail->step[level].rights = table->rights;
         trail->step[level].writable = table->guest_writable;
     }
@@ -194,20 +195,6 @@ static enum stage_outcome ask_first(const struct vtlb_context *context, uint64_t
     return STAGE_DONE;
 }
 
-/* Remembers what has to be taken back; more than one instruction can use at a time is not kept. */
-static void note_transient(struct vtlb *vtlb, uint64_t address)
-{
-    const uint64_t page = align_down(address, PAGE_SIZE);
-
-    vtlb->statistics.transient++;
-    for (unsigned i = 0; i < vtlb->transient_count; i++)
-        if (vtlb->transients[i] == page)
-            return;
-    if (vtlb->transient_count == VTLB_TRANSIENTS)
-        vtlb_end_transient(vtlb);
-    vtlb->transients[vtlb->transient_count++] = page;
-}
-
 /* Asks the chain and fills; on a fault of the guest's forgets and learns what is to be. */
 static enum stage_outcome ask_and_fill(struct vtlb_context *context, uint64_t address, unsigned access,
                                        struct vtlb_result *result)
@@ -222,11 +209,15 @@ static enum stage_outcome ask_and_fill(struct vtlb_context *context, uint64_t ad
         if (outcome == STAGE_DONE)
             outcome = vtlb_carry(context, result->translation.address, access, &below, &result->fault);
         if (outcome == STAGE_FAULT) {
-            if (context == context->vtlb->current)
-                vtlb_forget_faulted(context->vtlb, table, address);
-            if (trail.reached != 0)
+            const bool behind = result->fault.stage != context->chain.stages[0];
+
+            if (context == context->vtlb->current && !result->fault.keeps)
+                vtlb_forget_faulted(context->vtlb, table, address, behind);
+            if (trail.reached != 0 && !behind) /* else one of these may be where it faulted */
                 vtlb_fill_tables(context, table, address, &trail);
         }
+        if (outcome == STAGE_AGAIN && context->family.behind != 0)
+            vtlb_doubt(context->vtlb); /* a table may lie elsewhere by now */
         if (outcome != STAGE_DONE || vtlb_fill(context, table, address, &trail, &below, &result->translation))
             return outcome;
         /* Pages have run out. Not for ever: once this context has lost its own tables, too, one path fits. */
@@ -245,8 +236,6 @@ enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsi
     switch (ask_and_fill(context, address, access, result)) {
     case STAGE_DONE:
         statistics->filled++;
-        if (unlikely(result->translation.transient))
-            note_transient(vtlb, address);
         return VTLB_FILLED;
     case STAGE_FAULT:
         statistics->guest_faults++;

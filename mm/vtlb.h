@@ -83,8 +83,8 @@ enum vtlb_mode {
 struct vtlb_family {
     const struct stage_chain *chain;
     const struct paging_format *source, *target;
+    uint64_t behind, tag;
     uint32_t role;
-    uint16_t tag;
 };
 
 /*
@@ -106,6 +106,7 @@ struct vtlb_table {
     uint64_t guest_table;       /* the address of the guest's table */
     uint64_t base;              /* the first linear address that it translates */
     uint64_t time;              /* what was invalidated up to then is out of it and of what is below */
+    uint64_t made;              /* when it was, or was emptied last for want of trust (`doubted`) */
     uint64_t used[8];     /* a bit for every entry that is not 0; dirty: for every one that may not be */
     uint32_t audited;     /* references that the audit has seen */
     uint16_t references;  /* entries that refer to it; a root: its context */
@@ -113,7 +114,7 @@ struct vtlb_table {
     uint16_t locals;      /* of them those that map a page and are not global */
     uint16_t prefetched;  /* of them those marked so */
     bool prefetched_anew; /* some of those since it was looked through last */
-    uint8_t words;        /* a bit for every word of `used` that is not 0 */
+    uint8_t words;        /* in use: a bit for every word of `used` that is not 0 */
     uint8_t level;
     uint8_t rights;      /* that the path above leaves (struct stage_trail) */
     bool shared;         /* it is in the hash */
@@ -140,8 +141,7 @@ struct vtlb_context {
 
 /* An address that was invalidated. */
 struct vtlb_invalidation {
-    uint64_t time, address;
-    uint16_t tag;
+    uint64_t time, address, tag;
 };
 
 #define VTLB_CONTEXTS     16
@@ -162,7 +162,7 @@ struct vtlb {
     struct vtlb_table *hash[VTLB_HASH_BUCKETS]; /* tables that stand for a guest's, but roots */
     struct vtlb_context *contexts;              /* those of vtlb_context_init */
     struct vtlb_context slots[VTLB_CONTEXTS];   /* those of vtlb_switch */
-    struct vtlb_context *current;               /* of these; NULL: none yet */
+    struct vtlb_context *current;               /* of these; NULL: none */
     uint64_t uses;                              /* misses and switches */
     uint64_t generation;                        /* see vtlb_generation */
     /* Invalidations have times: they are numbered. */
@@ -172,9 +172,14 @@ struct vtlb {
     uint64_t tag_invalid[VTLB_TAGS]; /* and of a tag but globals; tags that share a place go together */
     uint64_t log_lost;               /* of the last one that the log has no longer */
     uint64_t faulted;                /* of the last guest fault since the current context is; 0: none */
+    uint64_t doubted;                /* of the last fault of a stage behind a walker */
     struct vtlb_invalidation log[VTLB_LOG];
-    uint32_t log_next;                    /* counts on */
-    uint64_t transients[VTLB_TRANSIENTS]; /* addresses in the current context */
+    uint32_t log_next; /* counts on */
+    /* The entries that were granted for one access: wherever their tables hang by now. */
+    struct vtlb_grant {
+        struct vtlb_table *table;
+        unsigned slot;
+    } transients[VTLB_TRANSIENTS];
     unsigned transient_count;
     /* What vtlb_carry found last for a space of vtlb_switch's, and for which address. */
     const struct stage_chain *carried_chain; /* NULL: nothing */
@@ -245,13 +250,15 @@ static inline uint64_t vtlb_generation(const struct vtlb *vtlb)
 
 /* One of them, as the guest's registers choose it. */
 struct vtlb_space {
-    const struct stage_chain *chain; /* a walker over the guest's tables, then the space that these are in */
+    const struct stage_chain *chain;    /* a walker over the guest's tables, then the space that these are in:
+                                           memory, or with `behind` a walker over other tables, then memory */
     const struct paging_format *source; /* of the guest's tables; NULL: paging is off */
     const struct paging_format *target;
     uint64_t root; /* address of the guest's top table, in the space behind the walker; 0 if paging is off */
     const uint64_t *registers; /* PAE: the four PDPTEs in use, where the walker has them; else NULL */
     uint32_t role;             /* whatever else changes what the guest's entries mean */
-    uint16_t tag;              /* its PCID */
+    uint64_t tag;              /* its PCID, or whatever else it is invalidated by */
+    uint64_t behind;           /* which tables the second of three stages goes by: not 0; else 0 */
 };
 
 /* What a guest invalidates. */
@@ -272,13 +279,25 @@ enum vtlb_scope {
 struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *space, enum vtlb_scope flushed);
 
 /*
+ * No space is in use until the next vtlb_switch, and no context that it made is used: what is invalidated
+ * meanwhile is looked through only then, because until then nothing could have been cached anew. Exit path.
+ */
+void vtlb_leave(struct vtlb *vtlb);
+
+/*
  * The guest has invalidated `scope` (of `tag`, if by tag): nothing that a walk would not give now is seen
  * hereafter. What it invalidates by choosing another space is vtlb_switch's. Exit path.
  */
-void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag);
+void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint64_t tag);
 
 /* The same for one linear address, in `tag`, and in all tags where it is global (INVLPG, INVPCID type 0). */
-void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address);
+void vtlb_invalidate_address(struct vtlb *vtlb, uint64_t tag, uint64_t address);
+
+/*
+ * The tables behind the walker of spaces with `behind` (0: of all that have some) are invalidated: drops what
+ * was made by them. The context in use stays valid, empty. Exit path: bounded by the quota.
+ */
+void vtlb_invalidate_behind(struct vtlb *vtlb, uint64_t behind);
 
 /*
  * Drops every entry of every context that vtlb_switch made: the partition's memory, its protection or the

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "mm/vtlb_audit.h"
 
+#include "arch/x86/paging_ept.h"
 #include "arch/x86/paging_x86.h"
 #include "mm/overlay.h"
 #include "mm/vtlb_tables.h"
@@ -8,7 +9,7 @@
 /* What the tables on the way to an entry say. */
 struct way {
     uint64_t address;            /* linear, of the first byte that the entry translates */
-    uint8_t rights;              /* that the guest's entries so far leave: U, W, X */
+    uint8_t rights;              /* that the guest's entries so far leave: U, W, X; of EPT R, W, X */
     const uint64_t *guest_entry; /* the snapshot of the guest's that maps the page; NULL: not met yet */
     unsigned guest_level;        /* its level */
 };
@@ -77,18 +78,24 @@ static const char *audit_guest(const struct audit *audit, const struct vtlb_tabl
 {
     const struct paging_format *source = table->family.source, *target = table->family.target;
     const struct paging_level *level = &source->level[way->guest_level];
-    const uint64_t value = *way->guest_entry;
+    const uint64_t value = *way->guest_entry, within = BIT(level->shift) - 1;
+    const bool ept = source == &paging_ept;
     const uint64_t gpa =
-        paging_x86_page_address(source, way->guest_level, value) | (way->address & (BIT(level->shift) - 1));
+        (ept ? value & source->address & ~within : paging_x86_page_address(source, way->guest_level, value)) |
+        (way->address & within);
     const uint64_t size = BIT(target->level[table->level].shift);
     struct translation t;
     struct stage_fault fault;
 
-    CHECK((value & source->accessed) != 0);
-    CHECK((entry & PTE_WRITE) == 0 || (value & source->dirty) != 0);
+    if (!ept) { /* whether that has A and D only its walker knows */
+        CHECK((value & source->accessed) != 0);
+        CHECK((entry & PTE_WRITE) == 0 || (value & source->dirty) != 0);
+    }
     /* Writable where the guest's entries are not: a supervisor's page, by CR0.WP = 0 or a protection key. */
     CHECK(within_rights(target, entry, way->rights) ||
-          ((entry & PTE_USER) == 0 && within_rights(target, entry, way->rights | PAGING_WRITE)));
+          (!ept && (entry & PTE_USER) == 0 && within_rights(target, entry, way->rights | PAGING_WRITE)));
+    if (table->family.behind != 0)
+        return NULL; /* what is behind may say something else by now */
     CHECK(audit->memory->walk(audit->memory, gpa, PAGING_READ, &t, &fault) == STAGE_DONE);
     CHECK((entry & target->address & ~(size - 1)) == t.address);
     return NULL;
@@ -106,6 +113,10 @@ static void take_guest_entry(struct way *way, const uint64_t *value, const struc
     way->guest_level = table->level;
     if (source == &paging_x86_pae && table->level == 3)
         return;
+    if (source == &paging_ept) {
+        way->rights &= *value;
+        return;
+    }
     if ((*value & PTE_WRITE) == 0)
         way->rights &= ~PAGING_WRITE;
     if ((*value & PTE_USER) == 0)
@@ -124,7 +135,8 @@ static const char *audit_link(struct audit *audit, struct vtlb_table *table, uns
     const struct paging_format *target = table->family.target, *source = table->family.source;
     const uint64_t address = entry & target->address;
 
-    CHECK(entry == paging_table_entry(target, table->level, HPA(address)));
+    CHECK((entry | target->accessed) == (paging_table_entry(target, table->level, HPA(address)) |
+                                         target->accessed)); /* the processor sets A */
     CHECK(address >= vtlb->base.value);
     CHECK((address - vtlb->base.value) / PAGE_SIZE < vtlb->pages);
 
@@ -133,14 +145,15 @@ static const char *audit_link(struct audit *audit, struct vtlb_table *table, uns
     CHECK(child->family.target == target);
     CHECK(child->family.source == source);
     CHECK(child->family.tag == table->family.tag && child->family.role == table->family.role);
+    CHECK(child->family.behind == table->family.behind);
     CHECK(child->references > 0);
     if (child->snapshot != NULL) {
         CHECK(child->shared);
         CHECK(child->base == way.address);
-        CHECK(child->rights == (way.rights & ~PAGING_READ));
+        CHECK(child->rights == way.rights);
         if (table->snapshot != NULL)
             CHECK(child->guest_table == (vtlb_table_entries(table->snapshot)[slot] & source->address));
-        if (source != &paging_x86_pae || table->level < 3)
+        if (source != &paging_ept && (source != &paging_x86_pae || table->level < 3))
             CHECK(table->snapshot == NULL ||
                   (vtlb_table_entries(table->snapshot)[slot] & source->accessed) != 0);
     } else {
@@ -156,7 +169,7 @@ static const char *audit_entries(struct audit *audit, struct vtlb_table *table, 
 {
     const struct paging_format *target = table->family.target;
     const uint64_t *entries = vtlb_table_entries(table);
-    unsigned used = 0, locals = 0, prefetched = 0;
+    unsigned used = 0, words = 0, locals = 0, prefetched = 0;
 
     audit->used++;
     if (table->snapshot != NULL) {
@@ -173,6 +186,7 @@ static const char *audit_entries(struct audit *audit, struct vtlb_table *table, 
         if (entry == 0)
             continue;
         used++;
+        words |= 1U << slot / 64;
         CHECK(slot <= target->level[table->level].index_mask);
         next.address += (uint64_t)slot << target->level[table->level].shift;
         if (table->snapshot != NULL)
@@ -190,6 +204,7 @@ static const char *audit_entries(struct audit *audit, struct vtlb_table *table, 
             return broken;
     }
     CHECK(used == table->entries);
+    CHECK(words == table->words);
     CHECK(locals == table->locals);
     CHECK(prefetched == table->prefetched);
     return NULL;
@@ -198,7 +213,8 @@ static const char *audit_entries(struct audit *audit, struct vtlb_table *table, 
 static const char *audit_context(struct audit *audit, const struct vtlb_context *context)
 {
     const struct stage_chain *chain = &context->chain;
-    const struct way way = {.rights = PAGING_USER | PAGING_WRITE | PAGING_EXECUTE};
+    const bool ept = context->family.source == &paging_ept;
+    const struct way way = {.rights = (ept ? PAGING_READ : PAGING_USER) | PAGING_WRITE | PAGING_EXECUTE};
     struct vtlb_table *root = context->root;
 
     CHECK(context->vtlb == audit->vtlb);
@@ -251,6 +267,7 @@ static const char *audit_hash(const struct vtlb *vtlb)
             const struct vtlb_identity identity = {.family = &table->family,
                                                    .guest_table = table->guest_table,
                                                    .base = table->base,
+                                                   .host = vtlb_table_host(table),
                                                    .level = table->level,
                                                    .rights = table->rights};
             CHECK(table->shared);

@@ -38,7 +38,9 @@ static bool carried_before(const struct vtlb_context *context, uint64_t gpa, uns
     const struct vtlb *vtlb = context->vtlb;
     const uint64_t within = BIT(vtlb->carried.page_shift) - 1;
 
-    if (vtlb->carried_chain != context->family.chain || ((gpa ^ vtlb->carried_from) & ~within) != 0 ||
+    /* Spaces with other tables behind their walker may be of the same chain. */
+    if (context->family.behind != 0 || vtlb->carried_chain != context->family.chain ||
+        ((gpa ^ vtlb->carried_from) & ~within) != 0 ||
         (access & PAGING_RIGHTS & ~(unsigned)vtlb->carried.rights) != 0)
         return false;
     *below = vtlb->carried;
@@ -65,7 +67,7 @@ enum stage_outcome vtlb_carry(const struct vtlb_context *context, uint64_t gpa, 
         return outcome;
     below->memory_type =
         memory_type_combine(below->memory_type, type_of_memory(vtlb, below->address, &below->page_shift));
-    if (context->family.source != NULL) {
+    if (context->family.source != NULL && context->family.behind == 0) {
         vtlb->carried_chain = context->family.chain;
         vtlb->carried_from = gpa;
         vtlb->carried = *below;
@@ -128,7 +130,8 @@ static bool child_fits(const struct vtlb_table *table, unsigned slot, const stru
 {
     if (has_step(trail, child->level))
         return child->snapshot != NULL && child->guest_table == trail->step[child->level].table &&
-               child->rights == trail->step[child->level].rights;
+               child->rights == trail->step[child->level].rights &&
+               vtlb_table_host(child) == trail->step[child->level].host;
     return child->snapshot == NULL &&
            (table->snapshot == NULL ||
             vtlb_unchanged(table->family.source, vtlb_table_entries(table->snapshot)[slot],
@@ -150,6 +153,7 @@ static struct vtlb_table *find_child(struct vtlb_context *context, const struct 
         .family = &context->family,
         .guest_table = trail->step[level].table,
         .base = address & (BIT(target->address_bits) - BIT(table->layout->shift)),
+        .host = trail->step[level].host,
         .level = (uint8_t)level,
         .rights = trail->step[level].rights,
     };
@@ -201,17 +205,22 @@ static struct vtlb_table *step_down(struct vtlb_context *context, struct vtlb_ta
 static struct vtlb_table *descend(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
                                   unsigned level, const struct stage_trail *trail)
 {
-    if (unlikely(table->snapshot != NULL && table->guest == NULL))
+    if (unlikely(table->snapshot != NULL && table->guest == NULL)) {
         find_guest(table, trail);
+    } else if (unlikely(table == context->root && context->family.behind != 0 && context->registers == NULL &&
+                        has_step(trail, table->level) &&
+                        vtlb_table_host(table) != trail->step[table->level].host)) {
+        vtlb_table_empty(context->vtlb, table);
+        find_guest(table, trail);
+    }
     while (table != NULL && table->level > level)
         table = step_down(context, table, address, trail);
     return table;
 }
 
 void vtlb_fill_tables(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
-                      struct stage_trail *trail)
+                      const struct stage_trail *trail)
 {
-    trail->leaf = trail->reached;
     descend(context, table, address, trail->reached, trail); /* short of pages, it can wait for the fill */
 }
 
@@ -257,7 +266,7 @@ static uint64_t peek_entry(const struct vtlb_context *context, uint64_t address,
     struct stage_fault fault;
 
     if (!stage->peek(stage, address, value, trail, &page) ||
-        vtlb_carry(context, page.address, PAGING_READ, &below, &fault) != STAGE_DONE ||
+        vtlb_carry(context, page.address, PAGING_READ | STAGE_ACCESS_AHEAD, &below, &fault) != STAGE_DONE ||
         below.memory_type != MEMORY_TYPE_WB)
         return 0;
     *same = below.page_shift;
@@ -293,7 +302,7 @@ static void prefetch(const struct vtlb_context *context, struct vtlb_table *tabl
     const uint64_t wanted = source->present | source->accessed;
     const unsigned first = vtlb_slot(table, address) & ~(NEIGHBOURS - 1U);
     uint64_t *snapshot = vtlb_table_entries(table->snapshot);
-    unsigned free = ~(unsigned)(table->used[first / 64] >> (first % 64)) & (BIT(NEIGHBOURS) - 1);
+    unsigned free = ~(unsigned)(table->used[first / 64] >> (first % 64));
     uint64_t last = 0, last_entry = 0, same = 0; /* the one before, and where it does for others */
 
     if (source->entry_size == 4)
@@ -306,8 +315,6 @@ static void prefetch(const struct vtlb_context *context, struct vtlb_table *tabl
         const uint64_t value = vtlb_guest_entry(table, slot);
         uint64_t entry;
 
-        if ((value & wanted) != wanted)
-            continue;
         if (same != 0 && ((value ^ last) & ~same) == 0) {
             entry = last_entry + (value & source->address) - (last & source->address);
         } else {
@@ -326,6 +333,18 @@ static void prefetch(const struct vtlb_context *context, struct vtlb_table *tabl
         table->prefetched_anew = true;
         vtlb->statistics.prefetched++;
     }
+}
+
+/* Remembers what has to be taken back; more than one instruction can use at a time is not kept. */
+static void note_transient(struct vtlb *vtlb, struct vtlb_table *table, unsigned slot)
+{
+    vtlb->statistics.transient++;
+    for (unsigned i = 0; i < vtlb->transient_count; i++)
+        if (vtlb->transients[i].table == table && vtlb->transients[i].slot == slot)
+            return;
+    if (vtlb->transient_count == VTLB_TRANSIENTS)
+        vtlb_end_transient(vtlb);
+    vtlb->transients[vtlb->transient_count++] = (struct vtlb_grant){table, slot};
 }
 
 bool vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
@@ -348,6 +367,8 @@ bool vtlb_fill(struct vtlb_context *context, struct vtlb_table *table, uint64_t 
     }
 
     const unsigned slot = vtlb_slot(table, address);
+    if (unlikely(above->transient))
+        note_transient(context->vtlb, table, slot);
     write_page(context->vtlb, table, slot, entry);
     if (table->snapshot == NULL)
         return true;

@@ -38,14 +38,13 @@ static void drop_pages(struct pass *pass, struct vtlb_table *table)
     const struct paging_format *target = table->family.target;
     const uint64_t *entries = vtlb_table_entries(table);
 
-    for_each_used(slot, table)
-    {
+    for_each_used(slot, table) {
         const uint64_t entry = entries[slot];
 
         if (!vtlb_maps_page(table, entry)) {
             struct vtlb_table *child = vtlb_table_of(vtlb, target, entry);
             drop_pages(pass, child);
-            if (child->entries > 0)
+            if (child->entries > 0 && vtlb_table_is_trusted(vtlb, child))
                 continue;
         } else if (!pass->all && (entry & target->global) != 0) {
             continue;
@@ -66,8 +65,9 @@ static inline void look_below(struct pass *pass, struct vtlb_table *table, unsig
         return;
 
     struct vtlb_table *child = vtlb_table_of(pass->vtlb, table->family.target, entry);
-    const bool enough = pass->compared >= COMPARED_MAX;
-    if (child->time < pass->since && !enough)
+    const bool due = child->time < pass->since;
+    const bool enough = pass->compared >= COMPARED_MAX || (due && !vtlb_table_is_trusted(pass->vtlb, child));
+    if (due && !enough)
         look_through(pass, child);
     if (enough || child->entries == 0)
         pass->dropped += vtlb_entry_drop(pass->vtlb, table, slot);
@@ -147,7 +147,8 @@ static void look_through(struct pass *pass, struct vtlb_table *table)
         if (table->level > 1 || table->locals > 0 || pass->all)
             compare(pass, table);
     } else if (table->family.source != NULL && table->level > table->family.source->levels) {
-        for_each_used(slot, table) look_below(pass, table, slot);
+        for_each_used(slot, table)
+            look_below(pass, table, slot);
     }
 }
 
@@ -217,9 +218,18 @@ static bool covers(const struct vtlb_context *context, const struct vtlb_table *
  */
 
 /* Where the time is kept when what `tag` has but globals was invalidated last. */
-static uint64_t *tag_place(struct vtlb *vtlb, uint16_t tag)
+static uint64_t *tag_place(struct vtlb *vtlb, uint64_t tag)
 {
-    return &vtlb->tag_invalid[(tag ^ tag / VTLB_TAGS) % VTLB_TAGS];
+    return &vtlb->tag_invalid[(tag ^ tag / VTLB_TAGS ^ tag / PAGE_SIZE ^ tag / PAGE_SIZE / VTLB_TAGS) %
+                              VTLB_TAGS];
+}
+
+/* Where the guest's top table lies is to be found anew. Its root, empty, stays in use. */
+static void forget_place(const struct vtlb_context *context)
+{
+    context->root->guest_memory = false;
+    if (context->registers == NULL)
+        context->root->guest = NULL;
 }
 
 void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
@@ -239,7 +249,12 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
      * them. */
     if (looks)
         pass.since = max_u64(pass.since, vtlb->log[(vtlb->log_next - 1) % VTLB_LOG].time);
-    if (looks && vtlb->mode == VTLB_CACHED) {
+    if (looks && !vtlb_table_is_trusted(vtlb, table)) {
+        vtlb->statistics.flushed_entries += vtlb_table_empty(vtlb, table);
+        table->made = vtlb->time;
+        if (table == context->root)
+            forget_place(context);
+    } else if (looks && vtlb->mode == VTLB_CACHED) {
         look_through(&pass, table);
         vtlb->statistics.compared += pass.compared;
         vtlb->statistics.changed += pass.dropped;
@@ -258,7 +273,7 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
 }
 
 /* `scope` (of `tag`, if by tag) is invalid from now on. */
-static void note_invalid(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
+static void note_invalid(struct vtlb *vtlb, enum vtlb_scope scope, uint64_t tag)
 {
     const uint64_t now = ++vtlb->time;
 
@@ -270,7 +285,7 @@ static void note_invalid(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
         *tag_place(vtlb, tag) = now;
 }
 
-void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
+void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint64_t tag)
 {
     if (scope == VTLB_SCOPE_NONE)
         return;
@@ -280,7 +295,7 @@ void vtlb_invalidate(struct vtlb *vtlb, enum vtlb_scope scope, uint16_t tag)
         vtlb_catch_up(vtlb->current, vtlb->current->root);
 }
 
-void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address)
+void vtlb_invalidate_address(struct vtlb *vtlb, uint64_t tag, uint64_t address)
 {
     struct vtlb_invalidation *next = &vtlb->log[vtlb->log_next++ % VTLB_LOG];
 
@@ -294,9 +309,18 @@ void vtlb_invalidate_address(struct vtlb *vtlb, uint16_t tag, uint64_t address)
     vtlb->current->root->time = vtlb->time;
 }
 
-void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address)
+void vtlb_doubt(struct vtlb *vtlb)
+{
+    vtlb->doubted = ++vtlb->time;
+    if (vtlb->current != NULL)
+        vtlb->current->root->time = vtlb->time;
+}
+
+void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address, bool behind)
 {
     vtlb->faulted = ++vtlb->time;
+    if (behind)
+        vtlb_doubt(vtlb);
     /* The twin of what a large page was may be left over beside `table`. */
     drop_address(vtlb, has_twins(&table->family) ? vtlb->current->root : table, address, false);
     vtlb->current->root->time = vtlb->time;
@@ -317,32 +341,19 @@ static void distrust_others(struct vtlb *vtlb)
 }
 
 /*
- * Drops the entry that the processor would use for `address`, whatever the guest's tables say by now: another
- * context may have the table that it is in, and nobody else knows that it was for one access.
+ * Drops them where they were made: the guest may have taken their tables out of the current context
+ * meanwhile, and another one may have them. A table that was given back and taken again has other entries
+ * there: no loss.
  */
-static void drop_granted(struct vtlb *vtlb, uint64_t address)
-{
-    struct vtlb_table *table = vtlb->current->root;
-    const struct paging_format *target = table->family.target;
-
-    for (;;) {
-        const unsigned slot = paging_index(target, table->level, address);
-        const uint64_t entry = vtlb_table_entries(table)[slot];
-
-        if (entry == 0)
-            return;
-        if (paging_maps_page(target, table->level, entry)) {
-            vtlb->statistics.flushed_entries += vtlb_entry_drop(vtlb, table, slot);
-            return;
-        }
-        table = vtlb_table_of(vtlb, target, entry);
-    }
-}
-
 void vtlb_end_transient(struct vtlb *vtlb)
 {
-    for (; vtlb->transient_count > 0; vtlb->transient_count--)
-        drop_granted(vtlb, vtlb->transients[vtlb->transient_count - 1]);
+    for (; vtlb->transient_count > 0; vtlb->transient_count--) {
+        const struct vtlb_grant *grant = &vtlb->transients[vtlb->transient_count - 1];
+
+        if (grant->table->references > 0 &&
+            vtlb_maps_page(grant->table, vtlb_table_entries(grant->table)[grant->slot]))
+            vtlb->statistics.flushed_entries += vtlb_entry_drop(vtlb, grant->table, grant->slot);
+    }
 }
 
 /* ---- Contexts -------------------------------------------------------------------------------------------
@@ -359,10 +370,11 @@ void vtlb_slot_close(struct vtlb_context *context, enum vtlb_flush_cause cause)
 
 static struct vtlb_context *find(struct vtlb *vtlb, const struct vtlb_space *space)
 {
-    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+    for_each_slot(c, vtlb)
         if (c->guest_root == space->root && c->vtlb != NULL && c->family.tag == space->tag &&
-            c->family.role == space->role && c->family.source == space->source &&
-            c->family.target == space->target && c->family.chain == space->chain)
+            c->family.behind == space->behind && c->family.role == space->role &&
+            c->family.source == space->source && c->family.target == space->target &&
+            c->family.chain == space->chain)
             return c;
     return NULL;
 }
@@ -372,7 +384,7 @@ static struct vtlb_context *free_slot(struct vtlb *vtlb)
 {
     struct vtlb_context *oldest = &vtlb->slots[0];
 
-    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++) {
+    for_each_slot(c, vtlb) {
         if (c->vtlb == NULL)
             return c;
         if (c->last_use < oldest->last_use)
@@ -389,14 +401,15 @@ static struct vtlb_context *make(struct vtlb *vtlb, const struct vtlb_space *spa
         .chain = space->chain,
         .source = space->source,
         .target = space->target,
-        .role = space->role,
+        .behind = space->behind,
         .tag = space->tag,
+        .role = space->role,
     };
     struct vtlb_context *context;
 
     vtlb->statistics.contexts_made++;
     if (vtlb->mode == VTLB_BASE)
-        for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++)
+        for_each_slot(c, vtlb)
             if (c->vtlb != NULL)
                 vtlb_slot_close(c, VTLB_FLUSH_ROOT);
     context = free_slot(vtlb);
@@ -436,21 +449,37 @@ struct vtlb_context *vtlb_switch(struct vtlb *vtlb, const struct vtlb_space *spa
     return context;
 }
 
+void vtlb_leave(struct vtlb *vtlb)
+{
+    vtlb_end_transient(vtlb);
+    distrust_others(vtlb);
+    vtlb->current = NULL;
+}
+
+/* Empties what vtlb_switch made, all but the context in use for good. */
+static void drop_context(struct vtlb *vtlb, struct vtlb_context *context, enum vtlb_flush_cause cause)
+{
+    if (context != vtlb->current) {
+        vtlb_slot_close(context, cause);
+        return;
+    }
+    vtlb_context_empty(context, cause);
+    forget_place(context);
+}
+
 void vtlb_drop(struct vtlb *vtlb, enum vtlb_flush_cause cause)
 {
     vtlb->transient_count = 0;
     vtlb->typed_shift = 0;
     vtlb->carried_chain = NULL;
-    for (struct vtlb_context *c = vtlb->slots; c < &vtlb->slots[VTLB_CONTEXTS]; c++) {
-        if (c->vtlb == NULL)
-            continue;
-        if (c != vtlb->current) {
-            vtlb_slot_close(c, cause);
-            continue;
-        }
-        vtlb_context_empty(c, cause);
-        c->root->guest_memory = false;
-        if (c->registers == NULL)
-            c->root->guest = NULL;
-    }
+    for_each_slot(c, vtlb)
+        if (c->vtlb != NULL)
+            drop_context(vtlb, c, cause);
+}
+
+void vtlb_invalidate_behind(struct vtlb *vtlb, uint64_t behind)
+{
+    for_each_slot(c, vtlb)
+        if (c->vtlb != NULL && c->family.behind != 0 && (behind == 0 || c->family.behind == behind))
+            drop_context(vtlb, c, VTLB_FLUSH_ALL);
 }

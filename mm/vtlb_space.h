@@ -5,6 +5,10 @@
  */
 #include "mm/vtlb.h"
 
+/* Visits the contexts of vtlb_switch, those that are free among them. */
+#define for_each_slot(c, vtlb)                                                                               \
+    for (struct vtlb_context *c = (vtlb)->slots; c != (vtlb)->slots + VTLB_CONTEXTS; c++)
+
 /*
  * Makes `context` an empty one of `vtlb` for `family`, whose chain it copies. False: no page is free for its
  * root.
@@ -32,9 +36,18 @@ void vtlb_catch_up(const struct vtlb_context *context, struct vtlb_table *table)
 /*
  * The guest's access to `address` by the context in use is a page fault of its own: the processor forgets
  * what it had for the address (SDM vol. 3, "Operations that Invalidate TLBs and Paging-Structure Caches").
- * `table` is on the way there, and all above it is as the guest has it.
+ * `table` is on the way there, and all above it is as the guest has it. `behind`: it is a fault of a stage
+ * behind the walker, and what the processor had for an address of that stage's is forgotten, too; it may be
+ * that of a page or table of any other linear address, whose entry lasts until that is invalidated.
  */
-void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address);
+void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address, bool behind);
+
+/*
+ * Where the guest's tables lie, and what lies behind their entries, may have changed for spaces with
+ * `behind`: tables are found anew by each walk from now on, and what an invalidation concerns goes without a
+ * look.
+ */
+void vtlb_doubt(struct vtlb *vtlb);
 
 /*
  * Follows the chain after the stage that led to `gpa`, and asks for the memory type: *below holds on the
@@ -49,7 +62,7 @@ enum stage_outcome vtlb_carry(const struct vtlb_context *context, uint64_t gpa, 
  * them again. `table` as below.
  */
 void vtlb_fill_tables(struct vtlb_context *context, struct vtlb_table *table, uint64_t address,
-                      struct stage_trail *trail);
+                      const struct stage_trail *trail);
 
 /*
  * Makes the target say for `address` what *above, which `trail` led to, and *below say together; *above

@@ -62,7 +62,8 @@ uint32_t vtlb_clean(struct vtlb *vtlb, uint32_t budget)
         uint64_t *entries = vtlb_table_entries(table);
 
         list_remove(&vtlb->dirty, table);
-        for_each_used(slot, table) entries[slot] = 0;
+        for_each_used(slot, table)
+            entries[slot] = 0;
         memset(table->used, 0, sizeof(table->used));
         table->words = 0;
         list_push(&vtlb->clean, table);
@@ -118,7 +119,6 @@ static void give_table_back(struct vtlb *vtlb, struct vtlb_table *table)
 static void give_snapshot_back(struct vtlb *vtlb, struct vtlb_table *page)
 {
     memset(page->used, 0xff, sizeof(page->used));
-    page->words = 0xff;
     list_append(&vtlb->dirty, page);
     vtlb->statistics.tables_used--;
 }
@@ -143,7 +143,7 @@ struct vtlb_table *vtlb_table_take(struct vtlb *vtlb, const struct vtlb_family *
     table->page_bits = level == 1 ? UINT64_MAX : table->layout->maps_page ? family->target->large : 0;
     table->guest = NULL;
     table->guest_memory = false;
-    table->time = vtlb->time;
+    table->time = table->made = vtlb->time;
     table->references = 0;
     table->entries = 0;
     table->locals = 0;
@@ -167,16 +167,17 @@ static struct vtlb_table **bucket_of(const struct vtlb *vtlb, uint64_t guest_tab
 static bool family_equal(const struct vtlb_family *a, const struct vtlb_family *b)
 {
     return a->chain == b->chain && a->source == b->source && a->target == b->target && a->role == b->role &&
-           a->tag == b->tag;
+           a->tag == b->tag && a->behind == b->behind;
 }
 
 struct vtlb_table *vtlb_table_find(const struct vtlb *vtlb, const struct vtlb_identity *identity)
 {
     struct vtlb_table *table = *bucket_of(vtlb, identity->guest_table, identity->base);
 
-    while (table != NULL && (table->guest_table != identity->guest_table || table->base != identity->base ||
-                             table->level != identity->level || table->rights != identity->rights ||
-                             !family_equal(&table->family, identity->family)))
+    while (table != NULL &&
+           (table->guest_table != identity->guest_table || table->base != identity->base ||
+            table->level != identity->level || table->rights != identity->rights ||
+            vtlb_table_host(table) != identity->host || !family_equal(&table->family, identity->family)))
         table = table->next;
     return table;
 }
@@ -256,8 +257,7 @@ void vtlb_table_settle(struct vtlb *vtlb, struct vtlb_table *table)
 {
     uint64_t *entries = vtlb_table_entries(table);
 
-    for_each_used(slot, table)
-    {
+    for_each_used(slot, table) {
         const uint64_t entry = entries[slot];
         if ((entry & VTLB_PREFETCHED) == 0 || (entry & table->family.target->accessed) == 0)
             continue;
@@ -287,7 +287,8 @@ uint64_t vtlb_table_release(struct vtlb *vtlb, struct vtlb_table *table)
         dropped = table->entries;
     } else {
         const uint64_t *entries = vtlb_table_entries(table);
-        for_each_used(slot, table) dropped += release_entry(vtlb, table, entries[slot]);
+        for_each_used(slot, table)
+            dropped += release_entry(vtlb, table, entries[slot]);
     }
     if (table->shared)
         forget(vtlb, table);
@@ -319,6 +320,7 @@ uint64_t vtlb_table_empty(struct vtlb *vtlb, struct vtlb_table *table)
 {
     uint64_t dropped = 0;
 
-    for_each_used(slot, table) dropped += vtlb_entry_drop(vtlb, table, slot);
+    for_each_used(slot, table)
+        dropped += vtlb_entry_drop(vtlb, table, slot);
     return dropped;
 }

@@ -72,6 +72,21 @@ static inline unsigned vtlb_next_used(const struct vtlb_table *table, unsigned s
 #define for_each_used(slot, table)                                                                           \
     for (unsigned slot = vtlb_next_used(table, 0); slot < VTLB_SLOTS; slot = vtlb_next_used(table, slot + 1))
 
+/* The page of the guest's table that `table` stands for, where Umbra reaches it; NULL: no memory is there. */
+static inline const unsigned char *vtlb_table_host(const struct vtlb_table *table)
+{
+    return table->guest_memory ? (const unsigned char *)align_down((uintptr_t)table->guest, PAGE_SIZE) : NULL;
+}
+
+/*
+ * Whether what is known of where the guest's table of `table` lies, and of what lies behind its entries, may
+ * be relied on after an invalidation.
+ */
+static inline bool vtlb_table_is_trusted(const struct vtlb *vtlb, const struct vtlb_table *table)
+{
+    return likely(table->family.behind == 0) || table->made >= vtlb->doubted;
+}
+
 /* The guest's entry, as it is now, that entry `slot` of `table` is made from. */
 static inline uint64_t vtlb_guest_entry(const struct vtlb_table *table, unsigned slot)
 {
@@ -118,6 +133,8 @@ uint64_t vtlb_table_release(struct vtlb *vtlb, struct vtlb_table *table);
 struct vtlb_identity {
     const struct vtlb_family *family;
     uint64_t guest_table, base;
+    const unsigned char
+        *host; /* where Umbra reaches the guest's table: the same address may lead elsewhere */
     uint8_t level, rights;
 };
 

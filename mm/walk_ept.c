@@ -3,18 +3,13 @@
 
 #include "arch/x86/paging_ept.h"
 #include "lib/errors.h"
-
-/*
- * How often a walk begins again because the tables changed between the reading of an entry and the setting of
- * A or D.
- */
-#define ATTEMPTS_MAX 8
+#include "mm/walk_tables.h"
 
 /* Present is what grants any of these. */
-#define EPT_RIGHTS   (EPT_READ | EPT_WRITE | EPT_EXECUTE)
+#define EPT_RIGHTS (EPT_READ | EPT_WRITE | EPT_EXECUTE)
 
 /* Bits 51:12; which of them are reserved depends on MAXPHYADDR. */
-#define EPT_FRAME    EPTP_ADDRESS
+#define EPT_FRAME  EPTP_ADDRESS
 
 /* The memory types that an entry may have; 2, 3 and 7 are reserved. */
 #define TYPES_ALLOWED                                                                                        \
@@ -28,15 +23,18 @@ _Static_assert(EPT_FAULT_READ == PAGING_READ && EPT_FAULT_WRITE == PAGING_WRITE 
                    EPT_FAULT_FETCH == PAGING_EXECUTE,
                "accesses in qualifications are those of enum paging_right");
 
-/* One walk: the entries that it went through, by level, and what they grant together. */
+/* One walk: the entries that it went through, and what they say together. */
 struct path {
-    unsigned leaf; /* level of the last one, which maps the page */
-    uint64_t rights;
-    struct {
-        uint64_t place; /* address, in the space that the tables are in */
-        uint64_t value;
-    } entry[PAGING_LEVELS_MAX + 1];
+    struct stage_trail *trail;
+    unsigned top;    /* the first level that it read */
+    uint64_t grants; /* EPT_RIGHTS that all of them leave; EPT_ACCESSED, if all have it or need none */
 };
+
+/* The entry that maps the page. */
+static uint64_t leaf_of(const struct path *path)
+{
+    return path->trail->step[path->trail->leaf].value;
+}
 
 static unsigned level_shift(unsigned level)
 {
@@ -48,7 +46,10 @@ static unsigned level_shift(unsigned level)
 static enum stage_outcome fail(const struct walk_ept *walk, uint64_t address, uint64_t error_code,
                                struct stage_fault *fault)
 {
-    *fault = (struct stage_fault){.stage = &walk->stage, .address = address, .error_code = error_code};
+    *fault = (struct stage_fault){.stage = &walk->stage,
+                                  .address = address,
+                                  .error_code = error_code,
+                                  .keeps = error_code == EPT_FAULT_MISCONFIGURATION};
     return STAGE_FAULT;
 }
 
@@ -74,35 +75,33 @@ static bool is_misconfigured(const struct walk_ept *walk, unsigned level, bool m
     return maps_page && (TYPES_ALLOWED >> type & 1) == 0;
 }
 
-/* Reads an entry in one piece. Where no memory is, nobody answers: all bits are 1. */
-static enum stage_outcome read_entry(const struct walk_ept *walk, uint64_t place, uint64_t *value,
-                                     struct stage_fault *fault)
-{
-    enum stage_outcome outcome = guest_memory_load(walk->memory, GPA(place), sizeof(*value), value, fault);
-
-    if (outcome == STAGE_NO_MEMORY) {
-        *value = UINT64_MAX;
-        return STAGE_DONE;
-    }
-    if (outcome != STAGE_DONE)
-        fault->in_tables = true;
-    return outcome;
-}
-
 /* Reads the path to `address`; STAGE_DONE when it ends at an entry that maps a page. */
 static enum stage_outcome read_path(const struct walk_ept *walk, uint64_t address, unsigned access,
                                     struct path *path, struct stage_fault *fault)
 {
-    uint64_t table = walk->root;
+    const uint64_t needs_none = walk->accessed_dirty ? 0 : EPT_ACCESSED;
+    struct stage_trail *trail = path->trail;
 
-    path->rights = EPT_RIGHTS;
-    for (unsigned level = walk->levels;; level--) {
-        const uint64_t place = table + paging_index(&paging_ept, level, address) * sizeof(uint64_t);
-        uint64_t value;
-        enum stage_outcome outcome = read_entry(walk, place, &value, fault);
-
+    trail->top = walk->levels;
+    trail->leaf = trail->reached = 0;
+    path->top = trail->known;
+    if (trail->known == 0) {
+        path->top = walk->levels;
+        trail->step[path->top].table = walk->root;
+        trail->step[path->top].host = NULL;
+        trail->step[path->top].rights = EPT_RIGHTS;
+    }
+    path->grants = (trail->step[path->top].rights & EPT_RIGHTS) | EPT_ACCESSED;
+    for (unsigned level = path->top;; level--) {
+        enum stage_outcome outcome =
+            walk_entry_read(walk->memory, PAGING_READ, sizeof(uint64_t),
+                            walk_entry_offset(&paging_ept, level, address), level, trail, fault);
         if (outcome != STAGE_DONE)
             return outcome;
+        if ((path->grants & EPT_ACCESSED) != 0)
+            trail->reached = (uint8_t)level;
+
+        const uint64_t value = trail->step[level].value;
         if ((value & EPT_RIGHTS) == 0)
             return violation(walk, address, access, 0, fault);
 
@@ -110,112 +109,98 @@ static enum stage_outcome read_path(const struct walk_ept *walk, uint64_t addres
         if (is_misconfigured(walk, level, maps_page, value))
             return fail(walk, address, EPT_FAULT_MISCONFIGURATION, fault);
 
-        path->rights &= value;
-        path->entry[level].place = place;
-        path->entry[level].value = value;
+        path->grants &= value | needs_none;
         if (maps_page) {
-            path->leaf = level;
+            trail->leaf = (uint8_t)level;
             return STAGE_DONE;
         }
-        table = value & EPT_FRAME;
+        trail->step[level - 1].table = value & EPT_FRAME;
+        trail->step[level - 1].host = NULL;
+        trail->step[level - 1].rights = path->grants & EPT_RIGHTS;
     }
 }
 
-/*
- * Sets A along the path, and D in its last entry for a write, as the processor does (SDM vol. 3, "Accessed
- * and Dirty Flags for EPT"): each by a compare-and-swap against the value that the walk relied on.
- * STAGE_AGAIN: an entry has become another.
- */
-static enum stage_outcome mark_path(const struct walk_ept *walk, struct path *path, unsigned access,
-                                    struct stage_fault *fault)
+/* Whether the path has A, and for a write D, as far as they are enabled. */
+static bool is_marked(const struct walk_ept *walk, const struct path *path, bool writes)
 {
-    for (unsigned level = walk->levels; level >= path->leaf; level--) {
-        const bool dirties = level == path->leaf && (access & PAGING_WRITE) != 0;
-        const uint64_t wanted = EPT_ACCESSED | (dirties ? EPT_DIRTY : 0);
-        const uint64_t place = path->entry[level].place;
-        uint64_t *value = &path->entry[level].value;
-
-        while (unlikely((*value & wanted) != wanted)) {
-            uint64_t now = *value;
-            bool exchanged;
-            enum stage_outcome outcome = guest_memory_exchange(walk->memory, GPA(place), sizeof(now), &now,
-                                                               *value | wanted, &exchanged, fault);
-
-            if (outcome == STAGE_NO_MEMORY) {
-                *value |= wanted; /* lost */
-            } else if (outcome != STAGE_DONE) {
-                fault->in_tables = true;
-                return outcome;
-            } else if (exchanged) {
-                *value |= wanted;
-            } else if (((now ^ *value) & ~(EPT_ACCESSED | EPT_DIRTY)) == 0 && (now & ~*value) != 0) {
-                *value = now; /* another processor set one of the two: at most twice */
-            } else {
-                *fault = (struct stage_fault){.stage = &walk->stage, .address = place, .in_tables = true};
-                return STAGE_AGAIN;
-            }
-        }
-    }
-    return STAGE_DONE;
+    return !walk->accessed_dirty ||
+           ((path->grants & EPT_ACCESSED) != 0 && (!writes || (leaf_of(path) & EPT_DIRTY) != 0));
 }
 
 /*
- * What the path says for `address`. Whoever caches it knows nothing of D: while that is enabled and 0, no
- * write is granted.
+ * What a path that leaves `rights`, and whose last entry is `leaf` of `level`, says for `address`. Whoever
+ * caches it knows nothing of D: while that is enabled and 0, no write is granted.
  */
-static struct translation translation_of(const struct walk_ept *walk, const struct path *path,
-                                         uint64_t address)
+static struct translation translation_of(const struct walk_ept *walk, uint64_t rights, unsigned level,
+                                         uint64_t leaf, uint64_t address)
 {
-    const uint64_t leaf = path->entry[path->leaf].value;
-    const unsigned shift = level_shift(path->leaf);
-    const uint64_t unwritten = walk->accessed_dirty && (leaf & EPT_DIRTY) == 0 ? (uint64_t)PAGING_WRITE : 0;
+    const unsigned shift = level_shift(level);
 
+    if (walk->accessed_dirty && (leaf & EPT_DIRTY) == 0)
+        rights &= ~(uint64_t)PAGING_WRITE;
     return (struct translation){
         .address = align_down(leaf & EPT_FRAME, BIT(shift)) | (address & (BIT(shift) - 1)),
-        .rights = (uint8_t)((path->rights & ~unwritten) | PAGING_USER),
+        .rights = (uint8_t)((rights & EPT_RIGHTS) | PAGING_USER),
         .memory_type = (leaf & EPT_MEMORY_TYPE) >> EPT_MEMORY_TYPE_SHIFT,
         .page_shift = (uint8_t)shift,
     };
 }
 
 static enum stage_outcome walk_once(const struct walk_ept *walk, uint64_t address, unsigned access,
-                                    struct translation *translation, struct stage_fault *fault)
+                                    struct translation *translation, struct stage_trail *trail,
+                                    struct stage_fault *fault)
 {
-    struct path path;
+    const bool writes = (access & PAGING_WRITE) != 0;
+    struct path path = {.trail = trail};
     enum stage_outcome outcome = read_path(walk, address, access, &path, fault);
 
     if (outcome != STAGE_DONE)
         return outcome;
-    if ((access & EPT_RIGHTS & ~path.rights) != 0)
-        return violation(walk, address, access, path.rights, fault);
-    if (walk->accessed_dirty && (access & STAGE_ACCESS_PROBE) == 0) {
-        outcome = mark_path(walk, &path, access, fault);
+    if ((access & EPT_RIGHTS & ~path.grants) != 0)
+        return violation(walk, address, access, path.grants & EPT_RIGHTS, fault);
+    if (!is_marked(walk, &path, writes) && (access & STAGE_ACCESS_PROBE) == 0) {
+        if ((access & STAGE_ACCESS_AHEAD) != 0)
+            return STAGE_AGAIN;
+        const struct walk_tables tables = {&walk->stage, walk->memory, &paging_ept};
+
+        outcome = walk_trail_mark(&tables, trail, path.top, address, writes, fault);
         if (outcome != STAGE_DONE)
             return outcome;
     }
     /* A look that asks for a write is told what the write would find. */
-    if ((access & PAGING_WRITE) != 0)
-        path.entry[path.leaf].value |= EPT_DIRTY;
-    *translation = translation_of(walk, &path, address);
+    *translation =
+        translation_of(walk, path.grants, trail->leaf, leaf_of(&path) | (writes ? EPT_DIRTY : 0), address);
     return STAGE_DONE;
 }
 
-static enum stage_outcome walk_ept(const struct stage *stage, uint64_t address, unsigned access,
-                                   struct translation *translation, struct stage_fault *fault)
+static enum stage_outcome walk_trail(const struct stage *stage, uint64_t address, unsigned access,
+                                     struct translation *translation, struct stage_trail *trail,
+                                     struct stage_fault *fault)
 {
     const struct walk_ept *walk = container_of(stage, struct walk_ept, stage);
     const unsigned address_bits = level_shift(walk->levels) + 9;
     enum stage_outcome outcome;
 
     /* Four levels translate 48 bits of address; nothing is mapped beyond. */
-    if (address >> address_bits != 0)
+    if (address >> address_bits != 0) {
+        trail->top = trail->leaf = trail->reached = 0;
         return violation(walk, address, access, 0, fault);
-    for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        outcome = walk_once(walk, address, access, translation, fault);
+    }
+    for (unsigned attempt = 0; attempt < WALK_ATTEMPTS_MAX; attempt++) {
+        outcome = walk_once(walk, address, access, translation, trail, fault);
         if (outcome != STAGE_AGAIN)
             break;
     }
     return outcome;
+}
+
+static enum stage_outcome walk_ept(const struct stage *stage, uint64_t address, unsigned access,
+                                   struct translation *translation, struct stage_fault *fault)
+{
+    struct stage_trail trail;
+
+    trail.known = 0;
+    return walk_trail(stage, address, access, translation, &trail, fault);
 }
 
 /* ---- The EPTP ---- */
@@ -255,7 +240,7 @@ static bool eptp_is_valid(uint64_t eptp, const struct walk_ept_features *feature
 
 void walk_ept_init(struct walk_ept *walk, const struct stage_chain *memory)
 {
-    *walk = (struct walk_ept){.stage = {.walk = walk_ept}, .memory = memory};
+    *walk = (struct walk_ept){.stage = {.walk = walk_ept, .walk_trail = walk_trail}, .memory = memory};
 }
 
 int walk_ept_set(struct walk_ept *walk, uint64_t eptp, const struct walk_ept_features *features)

@@ -4,13 +4,7 @@
 #include "arch/x86/paging_x86.h"
 #include "arch/x86/registers.h"
 #include "lib/errors.h"
-#include "mm/physmap.h"
-
-/*
- * How often a walk begins again because the guest changed an entry between its reading and the setting of A
- * or D.
- */
-#define ATTEMPTS_MAX 8
+#include "mm/walk_tables.h"
 
 /* One walk: the entries that it went through, and what they say together. */
 struct path {
@@ -57,10 +51,13 @@ static uint64_t grants_of(uint8_t rights)
            (rights & PAGING_EXECUTE ? PTE_NO_EXECUTE : 0);
 }
 
-/* What an entry leaves of them; a set NX is reserved, and so refused before, unless EFER.NXE is 1. */
+/*
+ * What an entry leaves of them, among bits that mean nothing; a set NX is reserved, and so refused before,
+ * unless EFER.NXE is 1.
+ */
 static uint64_t entry_grants(uint64_t value)
 {
-    return (value ^ PTE_NO_EXECUTE) & GRANTS;
+    return value ^ PTE_NO_EXECUTE;
 }
 
 /* ---- What the registers say ---- */
@@ -176,44 +173,6 @@ static bool user_may(const struct path *path, unsigned access)
 
 /* ---- The walk ---- */
 
-/*
- * Reads the entry at `offset` of the table that the trail has at `level`, and finds the table first if need
- * be. Where no memory is, nobody answers: all bits are 1.
- */
-static enum stage_outcome read_entry(const struct walk_x86 *walk, struct stage_trail *trail, unsigned level,
-                                     unsigned offset, struct stage_fault *fault)
-{
-    unsigned char **host = &trail->step[level].host;
-    const unsigned size = walk->format->entry_size;
-
-    if (*host == NULL) {
-        struct translation t;
-        enum stage_outcome outcome =
-            stage_chain_walk(walk->memory, trail->step[level].table + offset, PAGING_READ, &t, fault);
-
-        if (outcome == STAGE_DONE) {
-            *host = physmap_pointer(HPA(align_down(t.address, PAGE_SIZE)));
-            trail->step[level].writable = (t.rights & PAGING_WRITE) != 0;
-        } else if (outcome == STAGE_NO_MEMORY) {
-            trail->step[level].value = size == 4 ? UINT32_MAX : UINT64_MAX;
-            trail->step[level].writable = false;
-            return STAGE_DONE;
-        } else {
-            fault->in_tables = true;
-            return outcome;
-        }
-    }
-    trail->step[level].value =
-        size == 4 ? __atomic_load_n((const uint32_t *)(const void *)(*host + offset), __ATOMIC_RELAXED)
-                  : __atomic_load_n((const uint64_t *)(const void *)(*host + offset), __ATOMIC_RELAXED);
-    return STAGE_DONE;
-}
-
-static unsigned entry_offset(const struct walk_x86 *walk, unsigned level, uint64_t address)
-{
-    return paging_index(walk->format, level, address) * walk->format->entry_size;
-}
-
 /* Where the path begins: at the top, or where the caller knows the rest. False: nothing is there. */
 static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct path *path)
 {
@@ -222,7 +181,7 @@ static bool begin_path(const struct walk_x86 *walk, uint64_t address, struct pat
     uint64_t table = walk->registers.cr3 & format->address;
 
     trail->top = format->levels;
-    trail->reached = 0;
+    trail->leaf = trail->reached = 0;
     path->top = format->levels;
     if (trail->known != 0) {
         path->grants = grants_of(trail->step[trail->known].rights);
@@ -258,7 +217,8 @@ static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t addres
         return page_fault(walk, address, access, 0, fault);
     for (unsigned level = path->top;; level--) {
         enum stage_outcome outcome =
-            read_entry(walk, trail, level, entry_offset(walk, level, address), fault);
+            walk_entry_read(walk->memory, walk->table_access, walk->format->entry_size,
+                            walk_entry_offset(walk->format, level, address), level, trail, fault);
         if (outcome != STAGE_DONE)
             return outcome;
         if ((path->grants & PTE_ACCESSED) != 0)
@@ -283,74 +243,10 @@ static enum stage_outcome read_path(const struct walk_x86 *walk, uint64_t addres
     }
 }
 
-/*
- * Replaces the entry at `offset` of the trail's table of `level` by `desired` if it still is *expected, which
- * else becomes what is there. A write to memory that cannot be written is lost.
- */
-static enum stage_outcome exchange(const struct walk_x86 *walk, const struct stage_trail *trail,
-                                   unsigned level, unsigned offset, uint64_t *expected, uint64_t desired,
-                                   bool *exchanged, struct stage_fault *fault)
-{
-    const unsigned size = walk->format->entry_size;
-    enum stage_outcome outcome;
-
-    if (likely(trail->step[level].writable)) {
-        *exchanged = guest_memory_exchange_at(trail->step[level].host + offset, size, expected, desired);
-        return STAGE_DONE;
-    }
-    outcome = guest_memory_exchange(walk->memory, GPA(trail->step[level].table + offset), size, expected,
-                                    desired, exchanged, fault);
-    if (outcome == STAGE_NO_MEMORY) {
-        *exchanged = true;
-        return STAGE_DONE;
-    }
-    if (outcome != STAGE_DONE)
-        fault->in_tables = true;
-    return outcome;
-}
-
 /* Whether the path has A, and for a write D, already. */
 static bool is_marked(const struct path *path, bool writes)
 {
     return (path->grants & PTE_ACCESSED) != 0 && (!writes || (leaf_of(path) & PTE_DIRTY) != 0);
-}
-
-/*
- * Sets A along the path, and D in its last entry for a write, as the processor does: each by a
- * compare-and-swap against the value that the walk relied on (SDM vol. 3, "Accessed and Dirty Flags").
- * STAGE_AGAIN: an entry has become another.
- */
-static enum stage_outcome mark_path(const struct walk_x86 *walk, const struct path *path, uint64_t address,
-                                    unsigned access, struct stage_fault *fault)
-{
-    struct stage_trail *trail = path->trail;
-
-    for (unsigned level = path->top; level >= trail->leaf; level--) {
-        const bool dirties = level == trail->leaf && (access & PAGING_WRITE) != 0;
-        const uint64_t wanted = PTE_ACCESSED | (dirties ? PTE_DIRTY : 0);
-        uint64_t *value = &trail->step[level].value;
-
-        while (unlikely((*value & wanted) != wanted)) {
-            const unsigned offset = entry_offset(walk, level, address);
-            uint64_t now = *value;
-            bool exchanged;
-            enum stage_outcome outcome =
-                exchange(walk, trail, level, offset, &now, *value | wanted, &exchanged, fault);
-
-            if (outcome != STAGE_DONE)
-                return outcome;
-            if (exchanged) {
-                *value |= wanted;
-            } else if (((now ^ *value) & ~(PTE_ACCESSED | PTE_DIRTY)) == 0 && (now & ~*value) != 0) {
-                *value = now; /* another processor set one of the two: at most twice */
-            } else {
-                *fault = (struct stage_fault){
-                    .stage = &walk->stage, .address = trail->step[level].table + offset, .in_tables = true};
-                return STAGE_AGAIN;
-            }
-        }
-    }
-    return STAGE_DONE;
 }
 
 /*
@@ -375,6 +271,7 @@ static uint8_t page_memory_type(const struct walk_x86 *walk, unsigned level, uin
 static void grant_write(const struct walk_x86 *walk, const struct path *path, struct translation *translation)
 {
     translation->rights = (translation->rights | PAGING_WRITE) & ~PAGING_USER;
+    translation->key = 0; /* for nothing on a supervisor's page, but on an emulator's (docs/notes/bochs.md) */
     if (!path_is_user(path))
         return;
     if (cr4_has(walk, X86_CR4_SMEP))
@@ -423,7 +320,9 @@ static enum stage_outcome walk_once(const struct walk_x86 *walk, uint64_t addres
         return page_fault(walk, address, access, PAGE_FAULT_PRESENT | (key_violated ? PAGE_FAULT_KEY : 0),
                           fault);
     if (!is_marked(&path, writes) && (access & STAGE_ACCESS_PROBE) == 0) {
-        outcome = mark_path(walk, &path, address, access, fault);
+        const struct walk_tables tables = {&walk->stage, walk->memory, walk->format};
+
+        outcome = walk_trail_mark(&tables, trail, path.top, address, writes, fault);
         if (outcome != STAGE_DONE)
             return outcome;
     }
@@ -455,7 +354,7 @@ static enum stage_outcome walk_trail(const struct stage *stage, uint64_t address
         trail->top = trail->leaf = trail->reached = 0;
         return STAGE_DONE;
     }
-    for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    for (unsigned attempt = 0; attempt < WALK_ATTEMPTS_MAX; attempt++) {
         outcome = walk_once(walk, address, access, translation, trail, fault);
         if (outcome != STAGE_AGAIN)
             break;
@@ -486,7 +385,8 @@ static bool peek(const struct stage *stage, uint64_t address, uint64_t value, co
 void walk_x86_init(struct walk_x86 *walk, const struct stage_chain *memory)
 {
     *walk = (struct walk_x86){.stage = {.walk = walk_x86, .walk_trail = walk_trail, .peek = peek},
-                              .memory = memory};
+                              .memory = memory,
+                              .table_access = PAGING_READ};
 }
 
 /*

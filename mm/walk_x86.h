@@ -30,7 +30,9 @@ struct walk_x86_registers {
 
 struct walk_x86 {
     struct stage stage;
-    const struct stage_chain *memory;   /* the space that the tables are in; borrowed */
+    const struct stage_chain *memory; /* the space that the tables are in; borrowed */
+    unsigned table_access; /* what the processor's reads of the tables are to that space: PAGING_READ; with
+                              PAGING_WRITE where it is behind EPT with A and D (mm/walk_ept.h) */
     const struct paging_format *format; /* NULL: paging is off */
     struct walk_x86_registers registers;
     uint64_t reserved[PAGING_LEVELS_MAX + 1][2]; /* bits, by level; [1] where an entry maps a page */

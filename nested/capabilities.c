@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "nested/capabilities.h"
 
+#include "lib/string.h"
 #include "mm/walk_ept.h"
 #include "nested/vmcs12.h"
 
@@ -321,6 +322,14 @@ static uint64_t derive_enum(const struct vmx_capabilities *offered)
     return highest;
 }
 
+static void derive_fields(struct nested_capabilities *capabilities)
+{
+    memset(capabilities->fields, 0, sizeof(capabilities->fields));
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++)
+        if (vmcs_field_exists(vmcs_field_at(i), &capabilities->offered))
+            capabilities->fields[i / 64] |= BIT(i % 64);
+}
+
 void nested_capabilities_derive(struct nested_capabilities *capabilities,
                                 const struct nested_capabilities_settings *settings)
 {
@@ -338,6 +347,7 @@ void nested_capabilities_derive(struct nested_capabilities *capabilities,
     derive_controls(offered, settings);
     derive_features(offered, settings);
     offered->vmcs_enum = derive_enum(offered);
+    derive_fields(capabilities);
 }
 
 /* ---- Questions --------------------------------------------------------------------------------------- */

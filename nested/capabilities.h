@@ -8,6 +8,7 @@
  */
 #include "lib/types.h"
 #include "vmx/controls.h"
+#include "vmx/fields.h"
 
 struct nested_capabilities {
     /*
@@ -16,6 +17,7 @@ struct nested_capabilities {
      * only reserved bits of the default-1 class.
      */
     struct vmx_capabilities offered;
+    uint64_t fields[(VMCS_FIELD_COUNT + 63) / 64]; /* a bit for each that Lv1's VMCSs have, by its index */
 };
 
 /* What a partition may have. What its CPUID does not tell is not offered here either. */
@@ -59,6 +61,13 @@ static inline bool nested_capabilities_cr0_valid(const struct nested_capabilitie
 static inline bool nested_capabilities_cr4_valid(const struct nested_capabilities *capabilities, uint64_t cr4)
 {
     return (capabilities->offered.cr4_fixed0 & ~cr4) == 0 && (cr4 & ~capabilities->offered.cr4_fixed1) == 0;
+}
+
+/* Whether Lv1's VMCSs have the field. */
+static inline bool nested_capabilities_have_field(const struct nested_capabilities *capabilities,
+                                                  struct vmcs_field field)
+{
+    return (capabilities->fields[field.index / 64] >> (field.index % 64) & 1) != 0;
 }
 
 /* How a control comes to be offered, or not. */

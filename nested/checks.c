@@ -9,11 +9,8 @@
 
 #define CONTROL_GROUPS                                                                                       \
     (GROUP(EXECUTION) | GROUP(ADDRESSES) | GROUP(VIRTUAL_TPR) | GROUP(EXIT) | GROUP(ENTRY) | GROUP(EVENT))
-#define HOST_GROUPS   (GROUP(HOST_REGISTERS) | GROUP(HOST_SEGMENTS) | GROUP(ADDRESS_SPACE))
-#define GUEST_GROUPS  (NESTED_CHECK_ALL & ~(CONTROL_GROUPS | HOST_GROUPS))
-
-/* What they look at can change without a VMWRITE. */
-#define MEMORY_GROUPS (GROUP(VIRTUAL_TPR) | GROUP(LINK) | GROUP(PDPTE_TABLE))
+#define HOST_GROUPS  (GROUP(HOST_REGISTERS) | GROUP(HOST_SEGMENTS) | GROUP(ADDRESS_SPACE))
+#define GUEST_GROUPS (NESTED_CHECK_ALL & ~(CONTROL_GROUPS | HOST_GROUPS))
 
 static const struct nested_check_table *const tables[NESTED_CHECK_GROUPS] = {
     [NESTED_CHECK_EXECUTION] = &nested_checks_execution,
@@ -169,10 +166,28 @@ static uint32_t modes_of(const struct nested_check_context *c)
            (uint32_t)c->ia32e_mode << MODE_FROM_IA32E;
 }
 
+/*
+ * Groups that look at memory, which can change without a VMWRITE. Left out are those that hold whatever
+ * memory has: by the fields alone they look at none.
+ */
+static uint32_t memory_groups(const struct nested_check_context *c)
+{
+    const struct vmcs12 *vmcs = c->vmcs;
+    uint32_t groups = 0;
+
+    if (vmcs12_has_primary(vmcs, VMX_PRIMARY_TPR_SHADOW) && (vmcs12_read(vmcs, VMCS_TPR_THRESHOLD) & 15) != 0)
+        groups |= GROUP(VIRTUAL_TPR);
+    if (vmcs12_read(vmcs, VMCS_VMCS_LINK_POINTER) != UINT64_MAX)
+        groups |= GROUP(LINK);
+    if (!check_is_ia32e_guest(c) && (vmcs12_read(vmcs, VMCS_GUEST_CR0) & X86_CR0_PG) != 0)
+        groups |= GROUP(PDPTE_TABLE);
+    return groups;
+}
+
 uint32_t nested_check_groups(const struct nested_check_context *context, const struct nested_checked *checked)
 {
     uint32_t changed = modes_of(context) ^ checked->modes;
-    uint32_t groups = MEMORY_GROUPS;
+    uint32_t groups = memory_groups(context);
 
     for (; changed != 0; changed &= changed - 1)
         groups |= mode_groups[__builtin_ctz(changed)];
@@ -248,6 +263,27 @@ const struct nested_check_row *nested_check_rows(enum nested_check_group group, 
 {
     *count = tables[group]->count;
     return tables[group]->rows;
+}
+
+const struct nested_check_row *nested_check_at(unsigned number)
+{
+    for (unsigned i = 0; i < NESTED_CHECK_GROUPS; number -= tables[i++]->count)
+        if (number < tables[i]->count)
+            return &tables[i]->rows[number];
+    return NULL;
+}
+
+unsigned nested_check_number(const struct nested_check_row *row)
+{
+    unsigned before = 0;
+
+    for (unsigned i = 0; i < NESTED_CHECK_GROUPS; before += (unsigned)tables[i++]->count) {
+        const uintptr_t offset = (uintptr_t)row - (uintptr_t)tables[i]->rows;
+
+        if (offset < tables[i]->count * sizeof(*row))
+            return before + (unsigned)(offset / sizeof(*row));
+    }
+    return before;
 }
 
 const char *nested_check_group_name(enum nested_check_group group)

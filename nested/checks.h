@@ -77,6 +77,12 @@ enum nested_check_group {
     NESTED_CHECK_GROUPS,
 };
 
+/* The groups that look at fields that may be away (nested/away.h). */
+#define NESTED_CHECKS_OF_AWAY                                                                                \
+    (BIT(NESTED_CHECK_REGISTERS) | BIT(NESTED_CHECK_ES) | BIT(NESTED_CHECK_CS) | BIT(NESTED_CHECK_SS) |      \
+     BIT(NESTED_CHECK_DS) | BIT(NESTED_CHECK_FS) | BIT(NESTED_CHECK_GS) | BIT(NESTED_CHECK_LDTR) |           \
+     BIT(NESTED_CHECK_TR) | BIT(NESTED_CHECK_TABLES))
+
 #define NESTED_CHECK_ALL                  (BIT(NESTED_CHECK_GROUPS) - 1)
 
 /* Exit qualifications of an entry that fails by its guest state (SDM vol. 3, 27.8). */
@@ -127,5 +133,11 @@ void nested_check_passed(const struct nested_check_context *context, struct nest
 /* For listings and tests: the rows of a group, *count of them; the group's name; the groups that look at a
  * field (enum vmcs_index). */
 const struct nested_check_row *nested_check_rows(enum nested_check_group group, size_t *count);
+/* All rows have numbers below this, from 0 on. */
+#define NESTED_CHECK_ROWS_MAX 256
+
+/* The row of a number, NULL past the last; and the other way round: how many there are, if it is none. */
+const struct nested_check_row *nested_check_at(unsigned number);
+unsigned nested_check_number(const struct nested_check_row *row);
 const char *nested_check_group_name(enum nested_check_group group);
 uint32_t nested_check_field_groups(unsigned field);

@@ -135,7 +135,9 @@ static bool reaches_threshold(const struct nested_check_context *c, unsigned fie
 {
     uint8_t tpr;
 
-    if (vmcs12_has_secondary(c->vmcs, VMX_SECONDARY_VIRTUALIZE_APIC_ACCESSES))
+    /* Nothing is below 0: no need to look. */
+    if ((check_value(c, field) & 15) == 0 ||
+        vmcs12_has_secondary(c->vmcs, VMX_SECONDARY_VIRTUALIZE_APIC_ACCESSES))
         return true;
     check_read(c, vmcs12_read(c->vmcs, VMCS_VIRTUAL_APIC_ADDRESS) + 0x80, &tpr, sizeof(tpr));
     return (check_value(c, field) & 15) <= tpr >> 4;

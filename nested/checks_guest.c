@@ -260,7 +260,11 @@ static bool has_no_reserved_pending(const struct nested_check_context *c, unsign
     return (check_value(c, field) & PENDING_RESERVED) == 0;
 }
 
-/* Where the guest stands right behind an instruction, single-stepping must have noticed that one. */
+/*
+ * Where the guest stands right behind an instruction, single-stepping must have noticed that one. BTF is that
+ * of the field, which the SDM names, also if the entry leaves the register as it is: settle_single_step() of
+ * nested/entry.c makes up for VMCS02's other value.
+ */
 static bool is_single_step(const struct nested_check_context *c, unsigned field)
 {
     bool steps = (vmcs12_read(c->vmcs, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0 &&

@@ -5,7 +5,10 @@
 #include "arch/x86/registers.h"
 #include "lib/string.h"
 #include "mm/guest_memory.h"
+#include "nested/away.h"
+#include "nested/exit.h"
 #include "nested/instructions.h"
+#include "nested/stand_in.h"
 #include "vmx/events.h"
 #include "vmx/policy_msr.h"
 #include "vmx/reasons.h"
@@ -38,10 +41,13 @@ static unsigned check(struct nested_vcpu *n, uint64_t lv1_efer, uint64_t *pdptes
     };
     const uint32_t groups = nested_check_groups(&context, &n->checked);
 
-    *failed = NULL;
-    if (nested_check_controls(&context, groups) != NULL)
+    if ((groups & NESTED_CHECKS_OF_AWAY) != 0)
+        nested_away_fetch(n);
+    *failed = nested_check_controls(&context, groups);
+    if (*failed != NULL)
         return VM_ERROR_ENTRY_CONTROLS;
-    if (nested_check_host(&context, groups) != NULL)
+    *failed = nested_check_host(&context, groups);
+    if (*failed != NULL)
         return VM_ERROR_ENTRY_HOST_STATE;
     *failed = nested_check_guest(&context, groups);
     if (*failed == NULL)
@@ -49,28 +55,16 @@ static unsigned check(struct nested_vcpu *n, uint64_t lv1_efer, uint64_t *pdptes
     return 0;
 }
 
-/* The page of Lv1's at `address`, which the processor is to use for Lv2: false if there is no memory. */
-static bool translate_page(const struct nested_vcpu *n, uint64_t address, hpa_t *page)
-{
-    struct translation translation;
-    struct stage_fault fault;
-
-    if (stage_chain_walk(n->memory, address, PAGING_READ | PAGING_WRITE, &translation, &fault) != STAGE_DONE)
-        return false;
-    *page = HPA(translation.address);
-    return true;
-}
-
 /* A processor takes any address that it can form; here, there has to be memory. */
-static bool translate_pages(const struct nested_vcpu *n, struct nested_merge_entry *entry)
+static bool translate_pages(struct nested_vcpu *n, struct nested_merge_entry *entry)
 {
     const struct vmcs12 *vmcs = &n->vmcs12;
 
     if (vmcs12_has_primary(vmcs, VMX_PRIMARY_TPR_SHADOW) &&
-        !translate_page(n, vmcs12_read(vmcs, VMCS_VIRTUAL_APIC_ADDRESS), &entry->virtual_apic))
+        !nested_merge_translate(n, NESTED_PAGE_VIRTUAL_APIC, &entry->virtual_apic))
         return false;
     return !vmcs12_has_secondary(vmcs, VMX_SECONDARY_VIRTUALIZE_APIC_ACCESSES) ||
-           translate_page(n, vmcs12_read(vmcs, VMCS_APIC_ACCESS_ADDRESS), &entry->apic_access);
+           nested_merge_translate(n, NESTED_PAGE_APIC_ACCESS, &entry->apic_access);
 }
 
 /* What the entry may leave as Lv1 has it. */
@@ -78,6 +72,7 @@ static void take_lv1(struct nested_vcpu *n, struct nested_merge_entry *entry)
 {
     struct vcpu *vcpu = n->vcpu01;
 
+    entry->virtual_apic = entry->apic_access = HPA(0);
     entry->lv1.cr0 = vcpu_read_cr0(vcpu);
     entry->lv1.efer = vcpu_read_efer(vcpu);
     if (!vmcs12_has_entry(&n->vmcs12, VMX_ENTRY_LOAD_PAT))
@@ -89,6 +84,25 @@ static void take_lv1(struct nested_vcpu *n, struct nested_merge_entry *entry)
 }
 
 /*
+ * Behind an instruction that blocks events for one more, the processor compares what single-stepping has left
+ * pending with RFLAGS.TF and the field IA32_DEBUGCTL (SDM vol. 3, "Checks on Guest Non-Register State").
+ * VMCS12 has passed that check by its own field. VMCS02's has what Lv2 runs with: Lv1's value if the entry
+ * loads none, or what the entry's MSR list wrote.
+ */
+static void settle_single_step(struct vcpu *vcpu)
+{
+    const uint64_t blocking = vcpu_read(vcpu, VMCS_GUEST_INTERRUPTIBILITY);
+
+    if (likely((blocking & (BLOCKING_BY_STI | BLOCKING_BY_MOV_SS)) == 0))
+        return;
+    const bool steps = (vcpu_read(vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF) != 0 &&
+                       (vcpu_read(vcpu, VMCS_GUEST_DEBUGCTL) & DEBUGCTL_BTF) == 0;
+    const uint64_t others = vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG) & ~(uint64_t)X86_DR6_BS;
+
+    vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG, others | (steps ? X86_DR6_BS : 0));
+}
+
+/*
  * The event that the entry injects goes through vcpu02's queue, as if an exit had interrupted its delivery.
  * Whatever was there before was Lv1's to know at the last exit.
  */
@@ -97,11 +111,13 @@ static void queue_event(struct nested_vcpu *n)
     struct vcpu *vcpu = &n->vcpu02;
     const uint64_t information = vmcs12_read(&n->vmcs12, VMCS_ENTRY_INTERRUPTION_INFO);
 
+    settle_single_step(vcpu);
     if ((information & EVENT_VALID) == 0) {
         vcpu_requeue_event(vcpu, 0, 0, 0);
         return;
     }
-    vcpu_requeue_event(vcpu, information, vmcs12_read(&n->vmcs12, VMCS_ENTRY_EXCEPTION_ERROR_CODE),
+    vcpu_requeue_event(vcpu, nested_stand_in(n->policy->hardware, information),
+                       vmcs12_read(&n->vmcs12, VMCS_ENTRY_EXCEPTION_ERROR_CODE),
                        vmcs12_read(&n->vmcs12, VMCS_ENTRY_INSTRUCTION_LENGTH));
     /*
      * Without virtual NMIs, Lv1 may inject an NMI while others are blocked; VMCS02 always has virtual NMIs,
@@ -121,12 +137,13 @@ static bool is_inactive(const struct nested_vcpu *n)
 enum nested_entry_result nested_enter(struct nested_vcpu *n, const struct nested_merge_input *in,
                                       struct nested_entry_failure *failure)
 {
-    struct nested_merge_entry entry = {0};
+    struct nested_merge_entry entry;
     const struct nested_check_row *failed;
     unsigned error, number;
 
     take_lv1(n, &entry);
     error = check(n, entry.lv1.efer, entry.pdptes, &failed);
+    failure->row = failed;
     if (error == 0 && failed == NULL && !translate_pages(n, &entry))
         error = VM_ERROR_ENTRY_CONTROLS;
     if (error != 0) {
@@ -134,16 +151,16 @@ enum nested_entry_result nested_enter(struct nested_vcpu *n, const struct nested
         return NESTED_ENTRY_VMFAIL;
     }
     if (failed != NULL) {
-        *failure = (struct nested_entry_failure){
-            EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_GUEST_STATE, failed->qualification};
+        failure->reason = EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_GUEST_STATE;
+        failure->qualification = failed->qualification;
         return NESTED_ENTRY_FAILED;
     }
 
     nested_merge_state(&n->vmcs12, entry.lv1.cr0, entry.lv1.efer, &entry.state);
     number = nested_msr_list_enter(n, &entry.state, &entry.list);
     if (number != 0) {
-        *failure = (struct nested_entry_failure){
-            EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_MSR_LOADING, number};
+        failure->reason = EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_ENTRY_FAILURE_MSR_LOADING;
+        failure->qualification = number;
         return NESTED_ENTRY_FAILED;
     }
 
@@ -151,8 +168,9 @@ enum nested_entry_result nested_enter(struct nested_vcpu *n, const struct nested
     memcpy(n->vcpu02.registers, n->vcpu01->registers, sizeof(n->vcpu02.registers));
     nested_merge(n, in, &entry);
     queue_event(n);
+    nested_exit_prepare(n);
     vmcs12_forget_written(&n->vmcs12);
-    n->vmcs12.launched = true;
+    n->vmcs12.launched = 1;
     n->mode = NESTED_NON_ROOT;
     return is_inactive(n) ? NESTED_ENTERED_INACTIVE : NESTED_ENTERED;
 }

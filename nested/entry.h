@@ -14,10 +14,13 @@ enum nested_entry_result {
     NESTED_ENTRY_FAILED, /* the entry failed, *failure says how: the caller makes the logical exit of it */
 };
 
-/* An exit that a failed entry makes (SDM vol. 3, "VM-entry failures during or after loading guest state"). */
+/* Why an entry did not happen. */
 struct nested_entry_failure {
+    /* The exit that it makes (SDM vol. 3, "VM-entry failures during or after loading guest state"): only with
+     * NESTED_ENTRY_FAILED. */
     uint32_t reason; /* with bit 31 */
     uint64_t qualification;
+    const struct nested_check_row *row; /* the check that did not hold; NULL: none of them */
 };
 
 /*

@@ -5,8 +5,11 @@
 #include "arch/x86/msr.h"
 #include "arch/x86/registers.h"
 #include "lib/string.h"
+#include "nested/away.h"
 #include "nested/merge.h"
 #include "nested/msr_list.h"
+#include "nested/shadow.h"
+#include "nested/stand_in.h"
 #include "vmx/events.h"
 
 /* Access rights that a VM exit gives (SDM vol. 3, "Loading Host Segment and Descriptor-Table Registers"). */
@@ -30,6 +33,8 @@
 #define ACCESS_LMSW        3
 #define ACCESS_LMSW_MEMORY BIT(6)
 #define IO_STRING          BIT(4)
+
+#define INFO_REGISTER      BIT(10) /* of an instruction: its operand is no memory */
 
 /* Events that have an instruction length. */
 static bool is_software_event(uint32_t information)
@@ -142,6 +147,14 @@ static unsigned defined_by_exit(uint32_t reason, uint64_t qualification)
     return defined;
 }
 
+/* Whether the operand that might be in memory, as its displacement in the qualification might say, is not. */
+static bool has_register_operand(uint32_t basic_reason, uint32_t instruction_information)
+{
+    return (instruction_information & INFO_REGISTER) != 0 &&
+           (basic_reason == EXIT_REASON_VMREAD || basic_reason == EXIT_REASON_VMWRITE ||
+            basic_reason == EXIT_REASON_LDTR_TR_ACCESS);
+}
+
 void nested_exit_information(struct nested_vcpu *n, struct nested_exit_information *information)
 {
     struct vcpu *vcpu = &n->vcpu02;
@@ -157,6 +170,9 @@ void nested_exit_information(struct nested_vcpu *n, struct nested_exit_informati
         information->instruction_length = (uint32_t)vcpu_read(vcpu, VMCS_EXIT_INSTRUCTION_LENGTH);
     if ((defined & I) != 0)
         information->instruction_information = (uint32_t)vcpu_read(vcpu, VMCS_EXIT_INSTRUCTION_INFO);
+    /* No displacement: 0. Not every emulator says so (docs/notes/bochs.md). */
+    if (has_register_operand(basic, information->instruction_information))
+        information->qualification = 0;
     if ((defined & G) != 0)
         information->linear_address = vcpu_read(vcpu, VMCS_GUEST_LINEAR_ADDRESS);
     if ((defined & P) != 0)
@@ -232,33 +248,9 @@ void nested_exit_describe(struct nested_vcpu *n, struct nested_owner_exit *exit)
 /* ---- Saving -----------------------------------------------------------------------------------------------
  */
 
-/* A value that stays the same is not written: checks and merge of the next entry go by what was. */
-static void save(struct vmcs12 *vmcs12, struct vmcs_field field, uint64_t value)
-{
-    if (vmcs12_read(vmcs12, field) != value)
-        vmcs12_write(vmcs12, field, value);
-}
-
-/* Guest state that is in VMCS02 as it is in VMCS12: ranges of the table of fields. */
-static const struct {
-    uint16_t first, last; /* enum vmcs_index */
-} saved_ranges[] = {
-    {VMCS_INDEX_GUEST_ES_SELECTOR, VMCS_INDEX_GUEST_TR_SELECTOR},
-    {VMCS_INDEX_GUEST_ES_LIMIT, VMCS_INDEX_GUEST_TR_ACCESS_RIGHTS}, /* GDTR and IDTR are among them */
-    {VMCS_INDEX_GUEST_SYSENTER_CS, VMCS_INDEX_GUEST_SYSENTER_CS},
-    {VMCS_INDEX_GUEST_ES_BASE, VMCS_INDEX_GUEST_IDTR_BASE},
-    {VMCS_INDEX_GUEST_RSP, VMCS_INDEX_GUEST_SYSENTER_EIP}, /* RIP, RFLAGS, pending debug exceptions */
-};
-
-_Static_assert(VMCS_INDEX_GUEST_TR_SELECTOR - VMCS_INDEX_GUEST_ES_SELECTOR == 7, "eight selectors");
-_Static_assert(VMCS_INDEX_GUEST_TR_ACCESS_RIGHTS - VMCS_INDEX_GUEST_ES_LIMIT == 17,
-               "ten limits, eight rights");
-_Static_assert(VMCS_INDEX_GUEST_IDTR_BASE - VMCS_INDEX_GUEST_ES_BASE == 9, "ten bases");
-_Static_assert(VMCS_INDEX_GUEST_SYSENTER_EIP - VMCS_INDEX_GUEST_RSP == 5, "six registers");
-
 static void save_field(struct nested_vcpu *n, struct vmcs_field field)
 {
-    save(&n->vmcs12, field, vcpu_read(&n->vcpu02, field));
+    vmcs12_save(&n->vmcs12, field, vcpu_read(&n->vcpu02, field));
 }
 
 /* The SDM has PDPTEs saved with EPT only, and leaves them undefined without PAE paging. */
@@ -267,8 +259,24 @@ static void save_pdptes(struct nested_vcpu *n, const uint64_t *pdptes)
     for (unsigned i = 0; i < 4; i++) {
         const struct vmcs_field field = vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i);
 
-        save(&n->vmcs12, field, pdptes != NULL ? pdptes[i] : vcpu_read(&n->vcpu02, field));
+        vmcs12_save(&n->vmcs12, field, pdptes != NULL ? pdptes[i] : vcpu_read(&n->vcpu02, field));
     }
+}
+
+/* IA32_PAT, as far as somebody asks for it: VMCS12, or Lv1, which has it after an exit that loads no other.
+ */
+static void save_pat(struct nested_vcpu *n, struct nested_exit_information *information, uint64_t exit)
+{
+    const bool in_vmcs = n->vcpu02.regime == VCPU_REGIME_EPT;
+
+    if ((exit & VMX_EXIT_LOAD_PAT) == 0 || ((exit & VMX_EXIT_SAVE_PAT) != 0 && !in_vmcs))
+        information->kept.pat = vcpu_read_pat(&n->vcpu02);
+    if ((exit & VMX_EXIT_SAVE_PAT) == 0)
+        return;
+    if (in_vmcs)
+        nested_away_send(n, VMCS_GUEST_PAT);
+    else
+        vmcs12_save(&n->vmcs12, VMCS_GUEST_PAT, information->kept.pat);
 }
 
 /* Control registers and the MSRs that a control names; what Lv2 leaves to Lv1 in them is kept. */
@@ -276,24 +284,24 @@ static void save_control_state(struct nested_vcpu *n, struct nested_exit_informa
 {
     struct vmcs12 *vmcs12 = &n->vmcs12;
     const uint64_t entry = vmcs12_read(vmcs12, VMCS_ENTRY_CONTROLS) & ~(uint64_t)VMX_ENTRY_IA32E_GUEST;
-    struct cr_state state;
+    const uint64_t exit = vmcs12_read(vmcs12, VMCS_EXIT_CONTROLS);
+    struct cr_state *state = &n->state02;
 
-    nested_read_control_state(n, &state);
-    information->kept.cr0 = state.cr0;
-    information->kept.efer = state.efer;
-    information->kept.pat = vcpu_read_pat(&n->vcpu02);
-    save(vmcs12, VMCS_GUEST_CR0, state.cr0);
-    save(vmcs12, VMCS_GUEST_CR3, state.cr3);
-    save(vmcs12, VMCS_GUEST_CR4, state.cr4);
-    save(vmcs12, VMCS_ENTRY_CONTROLS, entry | (state.efer & X86_EFER_LMA ? VMX_ENTRY_IA32E_GUEST : 0));
-    if (vmcs12_has_secondary(vmcs12, VMX_SECONDARY_EPT) && policy_cr_uses_pdptes(&state))
+    nested_read_control_state(n, state);
+    information->kept.cr0 = state->cr0;
+    information->kept.efer = state->efer;
+    vmcs12_save(vmcs12, VMCS_GUEST_CR0, state->cr0);
+    vmcs12_save(vmcs12, VMCS_GUEST_CR3, state->cr3);
+    vmcs12_save(vmcs12, VMCS_GUEST_CR4, state->cr4);
+    vmcs12_save(vmcs12, VMCS_ENTRY_CONTROLS,
+                entry | (state->efer & X86_EFER_LMA ? VMX_ENTRY_IA32E_GUEST : 0));
+    if (policy_cr_uses_pdptes(state) && vmcs12_has_secondary(vmcs12, VMX_SECONDARY_EPT))
         save_pdptes(n, information->pdptes);
-    if (vmcs12_has_exit(vmcs12, VMX_EXIT_SAVE_EFER))
-        save(vmcs12, VMCS_GUEST_EFER, state.efer);
-    if (vmcs12_has_exit(vmcs12, VMX_EXIT_SAVE_PAT))
-        save(vmcs12, VMCS_GUEST_PAT, information->kept.pat);
-    if (vmcs12_has_exit(vmcs12, VMX_EXIT_SAVE_DEBUG_CONTROLS)) {
-        save_field(n, VMCS_GUEST_DR7);
+    if ((exit & VMX_EXIT_SAVE_EFER) != 0)
+        vmcs12_save(vmcs12, VMCS_GUEST_EFER, state->efer);
+    save_pat(n, information, exit);
+    if ((exit & VMX_EXIT_SAVE_DEBUG_CONTROLS) != 0) {
+        nested_away_send(n, VMCS_GUEST_DR7);
         save_field(n, VMCS_GUEST_DEBUGCTL);
     }
 }
@@ -309,21 +317,36 @@ static void save_interruptibility(struct nested_vcpu *n)
     if (EVENT_TYPE(n->vcpu02.injection) == VCPU_EVENT_NMI)
         vmcs12_write(&n->vmcs12, VMCS_GUEST_INTERRUPTIBILITY, blocking | BLOCKING_BY_NMI);
     else
-        save(&n->vmcs12, VMCS_GUEST_INTERRUPTIBILITY, blocking);
+        vmcs12_save(&n->vmcs12, VMCS_GUEST_INTERRUPTIBILITY, blocking);
 }
 
+/*
+ * What of it is not away now: what checks of an entry that follows look at, whose own fields Lv1 writes, and
+ * what is not in VMCS02 as it is. No entry has to check it again: a processor's own guest state is good.
+ */
 static void save_guest_state(struct nested_vcpu *n, struct nested_exit_information *information)
 {
+    static const struct vmcs_field saved[] = {
+        VMCS_FIELD(GUEST_CS_ACCESS_RIGHTS),
+        VMCS_FIELD(GUEST_SS_ACCESS_RIGHTS),
+        VMCS_FIELD(GUEST_RSP),
+        VMCS_FIELD(GUEST_RIP),
+        VMCS_FIELD(GUEST_RFLAGS),
+        VMCS_FIELD(GUEST_PENDING_DEBUG),
+    };
     struct vmcs12 *vmcs12 = &n->vmcs12;
 
-    for (unsigned range = 0; range < ARRAY_SIZE(saved_ranges); range++)
-        for (unsigned index = saved_ranges[range].first; index <= saved_ranges[range].last; index++)
-            save_field(n, vmcs_field_at(index));
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < ARRAY_SIZE(saved); i++)
+        save_field(n, saved[i]);
+#pragma GCC unroll 4
+    for (unsigned word = 0; word < VMCS12_FIELD_WORDS; word++)
+        vmcs12->away[word] |= nested_away_fields[word];
     save_control_state(n, information);
     save_interruptibility(n);
-    save(vmcs12, VMCS_GUEST_ACTIVITY, information->activity);
+    vmcs12_save(vmcs12, VMCS_GUEST_ACTIVITY, information->activity);
     if (vmcs12_has_exit(vmcs12, VMX_EXIT_SAVE_PREEMPTION_TIMER))
-        save(vmcs12, VMCS_PREEMPTION_TIMER_VALUE, information->preemption_timer);
+        vmcs12_save(vmcs12, VMCS_PREEMPTION_TIMER_VALUE, information->preemption_timer);
     if (vmcs12_has_secondary(vmcs12, VMX_SECONDARY_VIRTUAL_INTERRUPT_DELIVERY))
         save_field(n, VMCS_GUEST_INTERRUPT_STATUS);
 }
@@ -342,13 +365,14 @@ static void save_vectoring(struct nested_vcpu *n, const struct nested_exit_infor
 {
     struct vmcs12 *vmcs12 = &n->vmcs12;
     const struct vcpu *vcpu = &n->vcpu02;
-    const uint32_t vectoring = ends_delivery(n, information) ? 0 : vcpu->injection;
+    const uint32_t vectoring =
+        ends_delivery(n, information) ? 0 : (uint32_t)nested_stand_in_real(vcpu->injection);
 
-    save(vmcs12, VMCS_IDT_VECTORING_INFO, vectoring);
+    vmcs12_save(vmcs12, VMCS_IDT_VECTORING_INFO, vectoring);
     if ((vectoring & EVENT_HAS_ERROR_CODE) != 0)
-        save(vmcs12, VMCS_IDT_VECTORING_ERROR_CODE, vcpu->injection_error_code);
+        vmcs12_save(vmcs12, VMCS_IDT_VECTORING_ERROR_CODE, vcpu->injection_error_code);
     if (is_software_event(vectoring))
-        save(vmcs12, VMCS_EXIT_INSTRUCTION_LENGTH, vcpu->injection_length);
+        vmcs12_save(vmcs12, VMCS_EXIT_INSTRUCTION_LENGTH, vcpu->injection_length);
 }
 
 static void save_information(struct nested_vcpu *n, const struct nested_exit_information *information)
@@ -356,20 +380,20 @@ static void save_information(struct nested_vcpu *n, const struct nested_exit_inf
     struct vmcs12 *vmcs12 = &n->vmcs12;
     const unsigned defined = defined_by_exit(information->reason, information->qualification);
 
-    save(vmcs12, VMCS_EXIT_INTERRUPTION_INFO, information->interruption);
+    vmcs12_save(vmcs12, VMCS_EXIT_INTERRUPTION_INFO, information->interruption);
     if ((information->interruption & EVENT_HAS_ERROR_CODE) != 0)
-        save(vmcs12, VMCS_EXIT_INTERRUPTION_ERROR_CODE, information->interruption_error_code);
+        vmcs12_save(vmcs12, VMCS_EXIT_INTERRUPTION_ERROR_CODE, information->interruption_error_code);
     if ((defined & L) != 0)
-        save(vmcs12, VMCS_EXIT_INSTRUCTION_LENGTH, information->instruction_length);
+        vmcs12_save(vmcs12, VMCS_EXIT_INSTRUCTION_LENGTH, information->instruction_length);
     if ((defined & I) != 0)
-        save(vmcs12, VMCS_EXIT_INSTRUCTION_INFO, information->instruction_information);
+        vmcs12_save(vmcs12, VMCS_EXIT_INSTRUCTION_INFO, information->instruction_information);
     if ((defined & G) != 0)
-        save(vmcs12, VMCS_GUEST_LINEAR_ADDRESS, information->linear_address);
+        vmcs12_save(vmcs12, VMCS_GUEST_LINEAR_ADDRESS, information->linear_address);
     if ((defined & P) != 0)
-        save(vmcs12, VMCS_GUEST_PHYSICAL_ADDRESS, information->physical_address);
+        vmcs12_save(vmcs12, VMCS_GUEST_PHYSICAL_ADDRESS, information->physical_address);
     save_vectoring(n, information);
-    save(vmcs12, VMCS_ENTRY_INTERRUPTION_INFO,
-         vmcs12_read(vmcs12, VMCS_ENTRY_INTERRUPTION_INFO) & ~EVENT_VALID);
+    vmcs12_save(vmcs12, VMCS_ENTRY_INTERRUPTION_INFO,
+                vmcs12_read(vmcs12, VMCS_ENTRY_INTERRUPTION_INFO) & ~EVENT_VALID);
 }
 
 /* Nothing is queued for Lv2 any more. What is Lv1's own, because Lv1 takes it without an exit, goes there. */
@@ -386,8 +410,9 @@ static void hand_over_events(struct nested_vcpu *n)
 
 enum nested_abort nested_exit_save(struct nested_vcpu *n, struct nested_exit_information *information)
 {
-    save(&n->vmcs12, VMCS_EXIT_REASON, information->reason);
-    save(&n->vmcs12, VMCS_EXIT_QUALIFICATION, information->qualification);
+    vmcs12_save(&n->vmcs12, VMCS_EXIT_REASON, information->reason);
+    vmcs12_save(&n->vmcs12, VMCS_EXIT_QUALIFICATION, information->qualification);
+    n->vmcs12.changed = true;
     if (is_entry_failure(information)) {
         /* All other fields stay as they are, and the event that the entry was to inject stays valid. */
         hand_over_events(n);
@@ -403,73 +428,121 @@ enum nested_abort nested_exit_save(struct nested_vcpu *n, struct nested_exit_inf
 /* ---- Loading ----------------------------------------------------------------------------------------------
  */
 
-/* Host state that goes to one field of VMCS01 as it is. */
-static const struct {
-    uint16_t host, guest; /* enum vmcs_index */
-} loaded_fields[] = {
-    {VMCS_INDEX_HOST_ES_SELECTOR, VMCS_INDEX_GUEST_ES_SELECTOR},
-    {VMCS_INDEX_HOST_CS_SELECTOR, VMCS_INDEX_GUEST_CS_SELECTOR},
-    {VMCS_INDEX_HOST_SS_SELECTOR, VMCS_INDEX_GUEST_SS_SELECTOR},
-    {VMCS_INDEX_HOST_DS_SELECTOR, VMCS_INDEX_GUEST_DS_SELECTOR},
-    {VMCS_INDEX_HOST_FS_SELECTOR, VMCS_INDEX_GUEST_FS_SELECTOR},
-    {VMCS_INDEX_HOST_GS_SELECTOR, VMCS_INDEX_GUEST_GS_SELECTOR},
-    {VMCS_INDEX_HOST_TR_SELECTOR, VMCS_INDEX_GUEST_TR_SELECTOR},
-    {VMCS_INDEX_HOST_FS_BASE, VMCS_INDEX_GUEST_FS_BASE},
-    {VMCS_INDEX_HOST_GS_BASE, VMCS_INDEX_GUEST_GS_BASE},
-    {VMCS_INDEX_HOST_TR_BASE, VMCS_INDEX_GUEST_TR_BASE},
-    {VMCS_INDEX_HOST_GDTR_BASE, VMCS_INDEX_GUEST_GDTR_BASE},
-    {VMCS_INDEX_HOST_IDTR_BASE, VMCS_INDEX_GUEST_IDTR_BASE},
-    {VMCS_INDEX_HOST_SYSENTER_CS, VMCS_INDEX_GUEST_SYSENTER_CS},
-    {VMCS_INDEX_HOST_SYSENTER_ESP, VMCS_INDEX_GUEST_SYSENTER_ESP},
-    {VMCS_INDEX_HOST_SYSENTER_EIP, VMCS_INDEX_GUEST_SYSENTER_EIP},
-    {VMCS_INDEX_HOST_RSP, VMCS_INDEX_GUEST_RSP},
-    {VMCS_INDEX_HOST_RIP, VMCS_INDEX_GUEST_RIP},
+/* Where what a field of VMCS01 gets comes from. */
+enum load {
+    LOAD_HOST,         /* a field of the host state, as it is */
+    LOAD_CONSTANT,     /* each VM exit sets it to the same value */
+    LOAD_DATA_SEGMENT, /* access rights, which a null selector makes unusable */
+    LOAD_CODE_SEGMENT, /* access rights by "host address-space size" */
 };
 
-/* What each VM exit sets to the same value. */
+/* All of VMCS01 that an exit loads whatever Lv1 and Lv2 were doing, but for control registers. */
+// clang-format off
+#define LOADED(X)                                          \
+    X(GUEST_ES_SELECTOR, HOST, HOST_ES_SELECTOR)           \
+    X(GUEST_CS_SELECTOR, HOST, HOST_CS_SELECTOR)           \
+    X(GUEST_SS_SELECTOR, HOST, HOST_SS_SELECTOR)           \
+    X(GUEST_DS_SELECTOR, HOST, HOST_DS_SELECTOR)           \
+    X(GUEST_FS_SELECTOR, HOST, HOST_FS_SELECTOR)           \
+    X(GUEST_GS_SELECTOR, HOST, HOST_GS_SELECTOR)           \
+    X(GUEST_TR_SELECTOR, HOST, HOST_TR_SELECTOR)           \
+    X(GUEST_FS_BASE, HOST, HOST_FS_BASE)                   \
+    X(GUEST_GS_BASE, HOST, HOST_GS_BASE)                   \
+    X(GUEST_TR_BASE, HOST, HOST_TR_BASE)                   \
+    X(GUEST_GDTR_BASE, HOST, HOST_GDTR_BASE)               \
+    X(GUEST_IDTR_BASE, HOST, HOST_IDTR_BASE)               \
+    X(GUEST_SYSENTER_CS, HOST, HOST_SYSENTER_CS)           \
+    X(GUEST_SYSENTER_ESP, HOST, HOST_SYSENTER_ESP)         \
+    X(GUEST_SYSENTER_EIP, HOST, HOST_SYSENTER_EIP)         \
+    X(GUEST_RSP, HOST, HOST_RSP)                           \
+    X(GUEST_RIP, HOST, HOST_RIP)                           \
+    X(GUEST_ES_ACCESS_RIGHTS, DATA_SEGMENT, HOST_ES_SELECTOR) \
+    X(GUEST_SS_ACCESS_RIGHTS, DATA_SEGMENT, HOST_SS_SELECTOR) \
+    X(GUEST_DS_ACCESS_RIGHTS, DATA_SEGMENT, HOST_DS_SELECTOR) \
+    X(GUEST_FS_ACCESS_RIGHTS, DATA_SEGMENT, HOST_FS_SELECTOR) \
+    X(GUEST_GS_ACCESS_RIGHTS, DATA_SEGMENT, HOST_GS_SELECTOR) \
+    X(GUEST_CS_ACCESS_RIGHTS, CODE_SEGMENT, EXIT_CONTROLS) \
+    X(GUEST_ES_BASE, CONSTANT, 0)                          \
+    X(GUEST_CS_BASE, CONSTANT, 0)                          \
+    X(GUEST_SS_BASE, CONSTANT, 0)                          \
+    X(GUEST_DS_BASE, CONSTANT, 0)                          \
+    X(GUEST_ES_LIMIT, CONSTANT, UINT32_MAX)                \
+    X(GUEST_CS_LIMIT, CONSTANT, UINT32_MAX)                \
+    X(GUEST_SS_LIMIT, CONSTANT, UINT32_MAX)                \
+    X(GUEST_DS_LIMIT, CONSTANT, UINT32_MAX)                \
+    X(GUEST_FS_LIMIT, CONSTANT, UINT32_MAX)                \
+    X(GUEST_GS_LIMIT, CONSTANT, UINT32_MAX)                \
+    X(GUEST_LDTR_SELECTOR, CONSTANT, 0)                    \
+    X(GUEST_LDTR_BASE, CONSTANT, 0)                        \
+    X(GUEST_LDTR_LIMIT, CONSTANT, 0)                       \
+    X(GUEST_LDTR_ACCESS_RIGHTS, CONSTANT, RIGHTS_UNUSABLE) \
+    X(GUEST_TR_LIMIT, CONSTANT, LIMIT_TSS)                 \
+    X(GUEST_TR_ACCESS_RIGHTS, CONSTANT, RIGHTS_TSS)        \
+    X(GUEST_GDTR_LIMIT, CONSTANT, LIMIT_TABLE)             \
+    X(GUEST_IDTR_LIMIT, CONSTANT, LIMIT_TABLE)             \
+    X(GUEST_RFLAGS, CONSTANT, X86_RFLAGS_RESERVED)         \
+    X(GUEST_DR7, CONSTANT, X86_DR7_INIT)                   \
+    X(GUEST_DEBUGCTL, CONSTANT, 0)                         \
+    X(GUEST_PENDING_DEBUG, CONSTANT, 0)                    \
+    X(GUEST_ACTIVITY, CONSTANT, 0)
+
+#define INDEX_HOST(NAME)         VMCS_INDEX_##NAME
+#define INDEX_DATA_SEGMENT(NAME) VMCS_INDEX_##NAME
+#define INDEX_CODE_SEGMENT(NAME) VMCS_INDEX_##NAME
+#define INDEX_CONSTANT(VALUE)    VALUE
 static const struct {
-    uint16_t guest; /* enum vmcs_index */
-    uint32_t value;
-} constant_fields[] = {
-    {VMCS_INDEX_GUEST_ES_BASE, 0},
-    {VMCS_INDEX_GUEST_CS_BASE, 0},
-    {VMCS_INDEX_GUEST_SS_BASE, 0},
-    {VMCS_INDEX_GUEST_DS_BASE, 0},
-    {VMCS_INDEX_GUEST_ES_LIMIT, UINT32_MAX},
-    {VMCS_INDEX_GUEST_CS_LIMIT, UINT32_MAX},
-    {VMCS_INDEX_GUEST_SS_LIMIT, UINT32_MAX},
-    {VMCS_INDEX_GUEST_DS_LIMIT, UINT32_MAX},
-    {VMCS_INDEX_GUEST_FS_LIMIT, UINT32_MAX},
-    {VMCS_INDEX_GUEST_GS_LIMIT, UINT32_MAX},
-    {VMCS_INDEX_GUEST_LDTR_SELECTOR, 0},
-    {VMCS_INDEX_GUEST_LDTR_BASE, 0},
-    {VMCS_INDEX_GUEST_LDTR_LIMIT, 0},
-    {VMCS_INDEX_GUEST_LDTR_ACCESS_RIGHTS, RIGHTS_UNUSABLE},
-    {VMCS_INDEX_GUEST_TR_LIMIT, LIMIT_TSS},
-    {VMCS_INDEX_GUEST_TR_ACCESS_RIGHTS, RIGHTS_TSS},
-    {VMCS_INDEX_GUEST_GDTR_LIMIT, LIMIT_TABLE},
-    {VMCS_INDEX_GUEST_IDTR_LIMIT, LIMIT_TABLE},
-    {VMCS_INDEX_GUEST_RFLAGS, X86_RFLAGS_RESERVED},
-    {VMCS_INDEX_GUEST_DR7, X86_DR7_INIT},
-    {VMCS_INDEX_GUEST_DEBUGCTL, 0},
-    {VMCS_INDEX_GUEST_PENDING_DEBUG, 0},
-    {VMCS_INDEX_GUEST_ACTIVITY, 0},
+    uint8_t how;   /* enum load */
+    uint32_t from; /* enum vmcs_index of VMCS12, or the value */
+} loaded[] = {
+#define X(GUEST, HOW, FROM) {LOAD_##HOW, INDEX_##HOW(FROM)},
+    LOADED(X)
+#undef X
 };
 
-/* Data segments, which a null selector makes unusable. */
-static const struct {
-    uint16_t host, rights; /* enum vmcs_index */
-} data_segments[] = {
-    {VMCS_INDEX_HOST_ES_SELECTOR, VMCS_INDEX_GUEST_ES_ACCESS_RIGHTS},
-    {VMCS_INDEX_HOST_SS_SELECTOR, VMCS_INDEX_GUEST_SS_ACCESS_RIGHTS},
-    {VMCS_INDEX_HOST_DS_SELECTOR, VMCS_INDEX_GUEST_DS_ACCESS_RIGHTS},
-    {VMCS_INDEX_HOST_FS_SELECTOR, VMCS_INDEX_GUEST_FS_ACCESS_RIGHTS},
-    {VMCS_INDEX_HOST_GS_SELECTOR, VMCS_INDEX_GUEST_GS_ACCESS_RIGHTS},
+static const struct vmcs_field loaded_fields[] = {
+#define X(GUEST, HOW, FROM) VMCS_FIELD(GUEST),
+    LOADED(X)
+#undef X
 };
+// clang-format on
 
-static uint64_t host_value(const struct nested_vcpu *n, unsigned index)
+_Static_assert(ARRAY_SIZE(loaded) == NESTED_HOST_VALUES, "struct nested_vcpu has another number of them");
+
+/* The fields of VMCS12 that this is made of: nearly never written. */
+#define HOST_FIELDS(WORD)                                                                                    \
+    (VMCS12_BIT(EXIT_CONTROLS, WORD) | VMCS12_RANGE(HOST_ES_SELECTOR, HOST_TR_SELECTOR, WORD) |              \
+     VMCS12_BIT(HOST_SYSENTER_CS, WORD) | VMCS12_RANGE(HOST_CR0, HOST_RIP, WORD))
+static const uint64_t host_fields[VMCS12_FIELD_WORDS] = {HOST_FIELDS(0), HOST_FIELDS(1), HOST_FIELDS(2),
+                                                         HOST_FIELDS(3)};
+
+static uint64_t host_value(const struct vmcs12 *vmcs12, unsigned i)
 {
-    return n->vmcs12.values[index];
+    const uint32_t from = loaded[i].from;
+
+    switch ((enum load)loaded[i].how) {
+    case LOAD_HOST:
+        return vmcs12->values[from];
+    case LOAD_CONSTANT:
+        return from;
+    case LOAD_DATA_SEGMENT:
+        return vmcs12->values[from] != 0 ? RIGHTS_DATA : RIGHTS_UNUSABLE;
+    case LOAD_CODE_SEGMENT:
+        break;
+    }
+    return (vmcs12->values[from] & VMX_EXIT_HOST_64) != 0 ? RIGHTS_CODE_64 : RIGHTS_CODE_32;
+}
+
+static void prepare(struct nested_vcpu *n)
+{
+    for (unsigned i = 0; i < NESTED_HOST_VALUES; i++)
+        n->host_values[i] = host_value(&n->vmcs12, i);
+    n->host_is_prepared = true;
+}
+
+void nested_exit_prepare(struct nested_vcpu *n)
+{
+    if (!n->host_is_prepared || vmcs12_any_written(&n->vmcs12, host_fields))
+        prepare(n);
 }
 
 /*
@@ -488,21 +561,29 @@ static uint64_t host_blocking(struct nested_vcpu *n, const struct nested_exit_in
     return vmcs12_read(&n->vmcs12, VMCS_GUEST_INTERRUPTIBILITY) & BLOCKING_BY_NMI;
 }
 
-static void load_fields(struct nested_vcpu *n, const struct nested_exit_information *information)
+/*
+ * What Lv1 itself left in these fields, only the processor knows: writing them costs no more than asking. The
+ * next look at one of them asks.
+ */
+static void load_fields(struct nested_vcpu *n, uint64_t blocking)
 {
     struct vcpu *vcpu = n->vcpu01;
-    const bool long_mode = vmcs12_has_exit(&n->vmcs12, VMX_EXIT_HOST_64);
 
-    for (unsigned i = 0; i < ARRAY_SIZE(loaded_fields); i++)
-        vcpu_write(vcpu, vmcs_field_at(loaded_fields[i].guest), host_value(n, loaded_fields[i].host));
-    for (unsigned i = 0; i < ARRAY_SIZE(constant_fields); i++)
-        vcpu_write(vcpu, vmcs_field_at(constant_fields[i].guest), constant_fields[i].value);
-    for (unsigned i = 0; i < ARRAY_SIZE(data_segments); i++)
-        vcpu_write(vcpu, vmcs_field_at(data_segments[i].rights),
-                   host_value(n, data_segments[i].host) != 0 ? RIGHTS_DATA : RIGHTS_UNUSABLE);
-    vcpu_write(vcpu, VMCS_GUEST_CS_ACCESS_RIGHTS, long_mode ? RIGHTS_CODE_64 : RIGHTS_CODE_32);
-    vcpu_write(vcpu, VMCS_GUEST_INTERRUPTIBILITY, host_blocking(n, information));
+    /* Unrolled, each is a VMWRITE from memory. */
+#pragma GCC unroll 64
+    for (unsigned i = 0; i < NESTED_HOST_VALUES; i++)
+        vcpu_write_hardware(loaded_fields[i], n->host_values[i]);
+    vcpu_forget(vcpu);
+    vcpu_write(vcpu, VMCS_GUEST_INTERRUPTIBILITY, blocking);
     vcpu_events_changed(vcpu);
+}
+
+/* Whether loading `state` would change anything: nothing is read from memory for it. */
+static bool has_control_state(struct vcpu *vcpu, const struct cr_state *state)
+{
+    return vcpu_read_cr0(vcpu) == state->cr0 && vcpu_read_cr3(vcpu) == state->cr3 &&
+           vcpu_read_cr4(vcpu) == state->cr4 && vcpu_read_efer(vcpu) == state->efer &&
+           !policy_cr_uses_pdptes(state);
 }
 
 /* What host state does not say of CR0, IA32_EFER and IA32_PAT is as before: of Lv2, if it has run. False: bad
@@ -529,18 +610,23 @@ static bool load_control_state(struct nested_vcpu *n, const struct nested_exit_i
         vcpu_write_pat(n->vcpu01, vmcs12_read(vmcs12, VMCS_HOST_PAT));
     else if (!failed)
         vcpu_write_pat(n->vcpu01, information->kept.pat);
-    return n->ops->load_control_state(n->context, &state);
+    return has_control_state(n->vcpu01, &state) || n->ops->load_control_state(n->context, &state);
 }
 
 enum nested_abort nested_exit_load(struct nested_vcpu *n, const struct nested_exit_information *information)
 {
+    uint64_t blocking;
+
     n->mode = NESTED_ROOT;
     if (!is_entry_failure(information) && (information->kept.efer & X86_EFER_LMA) != 0 &&
         !vmcs12_has_exit(&n->vmcs12, VMX_EXIT_HOST_64))
         return NESTED_ABORT_HOST_SIZE;
-    load_fields(n, information);
+    nested_exit_prepare(n);
+    blocking = host_blocking(n, information);
     if (!load_control_state(n, information))
         return NESTED_ABORT_HOST_PDPTES;
+    load_fields(n, blocking);
+    nested_shadow_publish(n);
     return nested_msr_list_leave(n) ? NESTED_ABORT_NONE : NESTED_ABORT_LOAD_MSRS;
 }
 

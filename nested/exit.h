@@ -3,8 +3,8 @@
 /*
  * The logical VM exit, from Lv2 to Lv1 (SDM vol. 3, chapter "VM Exits"; seed 004, Fig. 9), in two steps:
  *
- *   nested_exit_save   VMCS02 is current: exit information and Lv2's state go to the VMCS12, the exit
- *                      MSR-store list to memory (S1300 to S1360)
+ *   nested_exit_save   VMCS02 is current: exit information and Lv2's state go to the VMCS12 (or stay away in
+ *                      VMCS02: nested/away.h), the exit MSR-store list to memory (S1300 to S1360)
  *   nested_exit_load   VMCS01 is current: Lv1 gets the VMCS12's host state and the exit MSR-load list (S1370,
  *                      S1380)
  *
@@ -79,6 +79,9 @@ enum nested_abort nested_exit_save(struct nested_vcpu *n,
  */
 enum nested_abort nested_exit_load(struct nested_vcpu *n,
                                    const struct nested_exit_information *information) __must_check;
+
+/* Makes ready what exits load of VMCS12's host state, if that was written. Before vmcs12_forget_written. */
+void nested_exit_prepare(struct nested_vcpu *n);
 
 /* The name of a VMX abort, for the partition's last message. */
 const char *nested_abort_name(enum nested_abort cause);

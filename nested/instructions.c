@@ -5,6 +5,8 @@
 #include "arch/x86/registers.h"
 #include "lib/errors.h"
 #include "lib/string.h"
+#include "nested/away.h"
+#include "nested/shadow.h"
 #include "vmx/events.h"
 #include "vmx/instructions.h"
 
@@ -89,8 +91,12 @@ static enum nested_answer general_protection(struct nested_operands *operands)
 void nested_operands_from_exit(struct nested_operands *operands, struct nested_vcpu *n)
 {
     operands->instruction = (enum exit_reason)(vcpu_read(n->vcpu01, VMCS_EXIT_REASON) & EXIT_REASON_BASIC);
+    if (operands->instruction == EXIT_REASON_VMLAUNCH || operands->instruction == EXIT_REASON_VMRESUME)
+        return;
     operands->information = (uint32_t)vcpu_read(n->vcpu01, VMCS_EXIT_INSTRUCTION_INFO);
-    operands->displacement = vcpu_read(n->vcpu01, VMCS_EXIT_QUALIFICATION);
+    if ((operands->instruction != EXIT_REASON_VMREAD && operands->instruction != EXIT_REASON_VMWRITE) ||
+        (operands->information & INFORMATION_REGISTER) == 0)
+        operands->displacement = vcpu_read(n->vcpu01, VMCS_EXIT_QUALIFICATION);
 }
 
 /* In IA-32e mode only 64-bit mode has got beyond the checks for #UD. */
@@ -172,11 +178,14 @@ static bool is_region(const struct nested_vcpu *n, uint64_t address)
     return is_aligned(address, PAGE_SIZE) && address >> n->policy->physical_bits == 0;
 }
 
-/* Where no memory is, all bits read as 1. False: not now. */
+/* Of one page. Where no memory is, all bits read as 1. False: not now, *to is as it was. */
 static bool read_region(struct nested_vcpu *n, uint64_t address, void *to, size_t size)
 {
-    memset(to, 0xff, size);
-    return guest_memory_read(n->memory, GPA(address), to, size, NULL) != -EAGAIN;
+    const int error = guest_memory_read(n->memory, GPA(address), to, size, NULL);
+
+    if (error == -EFAULT)
+        memset(to, 0xff, size);
+    return error != -EAGAIN;
 }
 
 /* Where no memory is, or none that can be written, it is lost. False: not now. */
@@ -187,13 +196,16 @@ static bool write_region(struct nested_vcpu *n, uint64_t address, const void *fr
 
 bool nested_write_back(struct nested_vcpu *n)
 {
-    uint8_t region[VMCS12_REGION_SIZE];
-
     if (n->current == NESTED_NO_VMCS)
         return true;
-    vmcs12_pack(&n->vmcs12, region);
-    return write_region(n, n->current + VMCS12_LAUNCH_STATE, region + VMCS12_LAUNCH_STATE,
-                        VMCS12_REGION_SIZE - VMCS12_LAUNCH_STATE);
+    nested_shadow_collect(n);
+    nested_away_fetch(n);
+    if (!n->vmcs12.changed)
+        return true;
+    if (!write_region(n, n->current + VMCS12_LAUNCH_STATE, &n->vmcs12.launched, VMCS12_IMAGE_SIZE))
+        return false;
+    n->vmcs12.changed = false;
+    return true;
 }
 
 void nested_reset(struct nested_vcpu *n)
@@ -201,6 +213,9 @@ void nested_reset(struct nested_vcpu *n)
     n->mode = NESTED_OFF;
     n->vmxon_pointer = NESTED_NO_VMCS;
     n->current = NESTED_NO_VMCS;
+    n->shadow_linked = false;
+    memset(n->vmcs12.away, 0, sizeof(n->vmcs12.away));
+    nested_forget_pages(n);
 }
 
 /* ---- VMXON, VMXOFF ----------------------------------------------------------------------------------- */
@@ -240,6 +255,8 @@ static enum nested_answer execute_vmxoff(struct nested_vcpu *n, struct nested_op
     (void)operands;
     if (!nested_write_back(n))
         return NESTED_RETRY;
+    n->current = NESTED_NO_VMCS;
+    nested_shadow_link(n);
     nested_reset(n);
     return succeed(n);
 }
@@ -256,14 +273,19 @@ static bool clear_other(struct nested_vcpu *n, uint64_t pointer)
 
 static bool clear_current(struct nested_vcpu *n)
 {
-    const bool launched = n->vmcs12.launched;
+    struct vmcs12 *vmcs12 = &n->vmcs12;
+    const uint64_t launched = vmcs12->launched;
+    const bool changed = vmcs12->changed;
 
-    n->vmcs12.launched = false;
+    vmcs12->launched = 0;
+    vmcs12->changed |= launched != 0;
     if (!nested_write_back(n)) {
-        n->vmcs12.launched = launched;
+        vmcs12->launched = launched;
+        vmcs12->changed = changed;
         return false;
     }
     n->current = NESTED_NO_VMCS;
+    nested_shadow_link(n);
     return true;
 }
 
@@ -287,12 +309,12 @@ static enum nested_answer execute_vmclear(struct nested_vcpu *n, struct nested_o
 /* Makes the VMCS at `pointer` the current one instead of another, if any. False: not now. */
 static bool load(struct nested_vcpu *n, uint64_t pointer)
 {
-    uint8_t region[VMCS12_REGION_SIZE];
-
-    if (!nested_write_back(n) || !read_region(n, pointer, region, sizeof(region)))
+    if (!nested_write_back(n) ||
+        !read_region(n, pointer + VMCS12_LAUNCH_STATE, &n->vmcs12.launched, VMCS12_IMAGE_SIZE))
         return false;
-    vmcs12_unpack(&n->vmcs12, region);
+    vmcs12_accept(&n->vmcs12);
     n->current = pointer;
+    nested_shadow_link(n);
     return true;
 }
 
@@ -333,7 +355,7 @@ static bool find_field(struct nested_vcpu *n, const struct nested_operands *oper
                        struct vmcs_field *field, bool *high)
 {
     return vmcs_field_find(read_second_register(n, operands), field, high) &&
-           vmcs_field_exists(*field, &n->policy->capabilities.offered);
+           nested_capabilities_have_field(&n->policy->capabilities, *field);
 }
 
 static enum nested_answer execute_vmread(struct nested_vcpu *n, struct nested_operands *operands)
@@ -349,6 +371,7 @@ static enum nested_answer execute_vmread(struct nested_vcpu *n, struct nested_op
     if (!find_field(n, operands, &field, &high))
         return fail(n, VM_ERROR_UNSUPPORTED_FIELD);
 
+    nested_away_fetch_field(n, field);
     value = vmcs12_read(&n->vmcs12, field);
     if (high)
         value >>= 32;
@@ -380,12 +403,14 @@ static enum nested_answer execute_vmwrite(struct nested_vcpu *n, struct nested_o
     if (vmcs_field_class(field) == VMCS_CLASS_INFORMATION)
         return fail(n, VM_ERROR_READ_ONLY_FIELD);
 
+    nested_away_fetch_field(n, field);
     if (high)
         value = value << 32 | (uint32_t)vmcs12_read(&n->vmcs12, field);
     value &= vmcs_width_mask(vmcs_field_width(field));
     /* A value that is there already spares the entry a check and the merge. */
     if (vmcs12_read(&n->vmcs12, field) != value)
         vmcs12_write(&n->vmcs12, field, value);
+    nested_shadow_publish_field(n, field);
     return succeed(n);
 }
 
@@ -403,6 +428,7 @@ static enum nested_answer execute_entry(struct nested_vcpu *n, struct nested_ope
         return fail(n, VM_ERROR_VMLAUNCH_NOT_CLEAR);
     if (!launch && !n->vmcs12.launched)
         return fail(n, VM_ERROR_VMRESUME_NOT_LAUNCHED);
+    nested_shadow_collect(n);
     return NESTED_ENTER;
 }
 
@@ -521,10 +547,10 @@ static bool is_undefined(struct nested_vcpu *n, const struct nested_operands *op
     if (operands->instruction == EXIT_REASON_VMXON ? (vcpu_read_cr4(n->vcpu01) & X86_CR4_VMXE) == 0
                                                    : n->mode == NESTED_OFF)
         return true;
+    if ((vcpu_read_efer(n->vcpu01) & X86_EFER_LMA) != 0) /* so protected mode, and no virtual-8086 mode */
+        return (vcpu_read(n->vcpu01, VMCS_GUEST_CS_ACCESS_RIGHTS) & RIGHTS_LONG) == 0;
     return (vcpu_read_cr0(n->vcpu01) & X86_CR0_PE) == 0 ||
-           (vcpu_read(n->vcpu01, VMCS_GUEST_RFLAGS) & X86_RFLAGS_VM) != 0 ||
-           ((vcpu_read_efer(n->vcpu01) & X86_EFER_LMA) != 0 &&
-            (vcpu_read(n->vcpu01, VMCS_GUEST_CS_ACCESS_RIGHTS) & RIGHTS_LONG) == 0);
+           (vcpu_read(n->vcpu01, VMCS_GUEST_RFLAGS) & X86_RFLAGS_VM) != 0;
 }
 
 enum nested_answer nested_instruction(struct nested_vcpu *n, struct nested_operands *operands)

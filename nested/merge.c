@@ -4,6 +4,7 @@
 #include "arch/x86/msr.h"
 #include "arch/x86/registers.h"
 #include "mm/physmap.h"
+#include "nested/away.h"
 #include "nested/merge_cr.h"
 #include "nested/merge_table.h"
 #include "vmx/events.h"
@@ -181,69 +182,97 @@ void nested_merge_tsc_offset(struct nested_vcpu *n)
                vcpu_read(n->vcpu01, VMCS_TSC_OFFSET) + (lv1s ? vmcs12_read(&n->vmcs12, VMCS_TSC_OFFSET) : 0));
 }
 
-/* ---- The MSR bitmap ----------------------------------------------------------------------------------- */
+/* ---- Pages of Lv1's ----------------------------------------------------------------------------------- */
 
-/*
- * The registers that may be through for Lv2. A register that the policy lets through and that is missing here
- * would only cost exits. `virtual`: of Lv2's own local APIC, through where the processor virtualizes x2APIC
- * mode for it (never for the APIC of the machine).
- */
 static const struct {
-    uint32_t first, last;
-    bool virtual;
-} through[] = {
-    {MSR_IA32_TSC, MSR_IA32_TSC, false},
-    {MSR_IA32_SPEC_CTRL, MSR_IA32_PRED_CMD, false},
-    {MSR_IA32_FLUSH_CMD, MSR_IA32_FLUSH_CMD, false},
-    {MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_EIP, false},
-    {MSR_IA32_PAT, MSR_IA32_PAT, false},
-    {MSR_IA32_X2APIC_TPR, MSR_IA32_X2APIC_TPR, true},
-    {MSR_IA32_EFER, MSR_IA32_FMASK, false},
-    {MSR_IA32_FS_BASE, MSR_IA32_TSC_AUX, false},
+    struct vmcs_field field;
+    uint8_t access;
+} pages[] = {
+    [NESTED_PAGE_VIRTUAL_APIC] = {VMCS_FIELD(VIRTUAL_APIC_ADDRESS), PAGING_READ | PAGING_WRITE},
+    [NESTED_PAGE_APIC_ACCESS] = {VMCS_FIELD(APIC_ACCESS_ADDRESS), PAGING_READ | PAGING_WRITE},
+    [NESTED_PAGE_MSR_BITMAPS] = {VMCS_FIELD(MSR_BITMAPS), PAGING_READ},
 };
 
-/* Lv1's bitmap where Umbra can read it; NULL: everything is intercepted. */
-static const uint8_t *bitmap12(const struct nested_vcpu *n)
+_Static_assert(ARRAY_SIZE(pages) == NESTED_PAGES, "a page has no row");
+
+bool nested_merge_translate(struct nested_vcpu *n, enum nested_page page, hpa_t *address)
 {
+    const uint64_t guest = vmcs12_read(&n->vmcs12, pages[page].field);
+    struct nested_translated *known = &n->pages[page];
     struct translation translation;
     struct stage_fault fault;
 
-    if (!vmcs12_has_primary(&n->vmcs12, VMX_PRIMARY_MSR_BITMAPS) ||
-        stage_chain_walk(n->memory, vmcs12_read(&n->vmcs12, VMCS_MSR_BITMAPS), PAGING_READ, &translation,
-                         &fault) != STAGE_DONE)
-        return NULL;
-    return physmap_pointer(HPA(translation.address));
-}
-
-/* Of a run of bits, the bytes that the registers from `first` to `last` have bits in; other bits stay. */
-static void merge_run(uint8_t *to, const uint8_t *own, const uint8_t *lv1, uint32_t first, uint32_t last)
-{
-    for (uint32_t byte = first / 8; byte <= last / 8; byte++) {
-        const uint32_t low = byte == first / 8 ? first % 8 : 0, high = byte == last / 8 ? last % 8 : 7;
-        const uint32_t bits = (2U << high) - (1U << low);
-        /* Lv1 may be writing it: one look. */
-        const uint32_t wanted = lv1 != NULL ? __atomic_load_n(&lv1[byte], __ATOMIC_RELAXED) : 0xff;
-
-        to[byte] = (uint8_t)((to[byte] & ~bits) | ((wanted | (own != NULL ? own[byte] : 0)) & bits));
+    if (!known->valid || known->guest != guest) {
+        known->valid =
+            stage_chain_walk(n->memory, guest, pages[page].access, &translation, &fault) == STAGE_DONE;
+        known->guest = guest;
+        known->address = HPA(translation.address);
     }
+    *address = known->address;
+    return known->valid;
 }
 
-void nested_merge_msr_bitmap(const struct nested_vcpu *n, uint8_t *bitmap)
+/* ---- The MSR bitmap ----------------------------------------------------------------------------------- */
+
+/*
+ * The registers that may be through for Lv2, 64 to a row: `bits` from register `first` on. A register that
+ * the policy lets through and that is missing here would only cost exits. `virtual`: of Lv2's own local APIC,
+ * through where the processor virtualizes x2APIC mode for it (never for the APIC of the machine).
+ */
+#define MSRS(FIRST, LAST) ((BIT((LAST) % 64) << 1) - BIT((FIRST) % 64))
+static const struct {
+    uint32_t first;
+    bool virtual;
+    uint64_t bits;
+} through[] = {
+    {0x00, false, MSRS(MSR_IA32_TSC, MSR_IA32_TSC)},
+    {0x40, false, MSRS(MSR_IA32_SPEC_CTRL, MSR_IA32_PRED_CMD)},
+    {0x100, false, MSRS(MSR_IA32_FLUSH_CMD, MSR_IA32_FLUSH_CMD)},
+    {0x140, false, MSRS(MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_EIP)},
+    {0x240, false, MSRS(MSR_IA32_PAT, MSR_IA32_PAT)},
+    {0x800, true, MSRS(MSR_IA32_X2APIC_TPR, MSR_IA32_X2APIC_TPR)},
+    {0xc0000080, false, MSRS(MSR_IA32_EFER, MSR_IA32_FMASK)},
+    {0xc0000100, false, MSRS(MSR_IA32_FS_BASE, MSR_IA32_TSC_AUX)},
+};
+
+/* Lv1's bitmap where Umbra can read it; NULL: everything is intercepted. */
+static const uint64_t *bitmap12(struct nested_vcpu *n)
 {
-    const uint8_t *own = physmap_pointer(n->vcpu02.msr_bitmaps[n->vcpu02.regime]);
-    const uint8_t *lv1 = bitmap12(n);
+    hpa_t address;
+
+    if (!vmcs12_has_primary(&n->vmcs12, VMX_PRIMARY_MSR_BITMAPS) ||
+        !nested_merge_translate(n, NESTED_PAGE_MSR_BITMAPS, &address))
+        return NULL;
+    return physmap_pointer(address);
+}
+
+/* `bits` of one word, 1 where Umbra (`own`; NULL: it does not mind) or Lv1 (NULL: always) wants an exit. */
+static inline void merge_word(uint64_t *to, const uint64_t *own, const uint64_t *lv1, uint64_t bits)
+{
+    /* Lv1 may be writing it: one look. */
+    const uint64_t wanted = lv1 != NULL ? __atomic_load_n(lv1, __ATOMIC_RELAXED) : UINT64_MAX;
+
+    *to = (*to & ~bits) | ((wanted | (own != NULL ? *own : 0)) & bits);
+}
+
+void nested_merge_msr_bitmap(struct nested_vcpu *n, uint64_t *bitmap)
+{
+    const uint64_t *own = physmap_pointer(n->vcpu02.msr_bitmaps[n->vcpu02.regime]);
+    const uint64_t *lv1 = bitmap12(n);
     const bool virtual_x2apic = (secondary12(&n->vmcs12) & VMX_SECONDARY_VIRTUALIZE_X2APIC) != 0;
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < ARRAY_SIZE(through); i++) {
         const bool high = through[i].first >= MSR_BITMAP_HIGH_FIRST;
-        const uint32_t runs[] = {high ? MSR_BITMAP_READ_HIGH : MSR_BITMAP_READ_LOW,
-                                 high ? MSR_BITMAP_WRITE_HIGH : MSR_BITMAP_WRITE_LOW};
+        const unsigned word = through[i].first % MSR_BITMAP_RUN / 64;
+        const unsigned read = (high ? MSR_BITMAP_READ_HIGH : MSR_BITMAP_READ_LOW) / 8 + word;
+        const unsigned write = (high ? MSR_BITMAP_WRITE_HIGH : MSR_BITMAP_WRITE_LOW) / 8 + word;
         const bool virtual = through[i].virtual && virtual_x2apic;
 
-        for (unsigned run = 0; run < ARRAY_SIZE(runs); run++)
-            merge_run(bitmap + runs[run], virtual ? NULL : own + runs[run],
-                      lv1 != NULL ? lv1 + runs[run] : NULL, through[i].first % MSR_BITMAP_RUN,
-                      through[i].last % MSR_BITMAP_RUN);
+        merge_word(bitmap + read, virtual ? NULL : own + read, lv1 != NULL ? lv1 + read : NULL,
+                   through[i].bits);
+        merge_word(bitmap + write, virtual ? NULL : own + write, lv1 != NULL ? lv1 + write : NULL,
+                   through[i].bits);
     }
 }
 
@@ -303,9 +332,11 @@ void nested_read_control_state(struct nested_vcpu *n, struct cr_state *state)
     const struct nested_cr cr4_02 = {.shadow = vcpu_read(&n->vcpu02, VMCS_CR4_READ_SHADOW),
                                      .guest = vcpu_read(&n->vcpu02, VMCS_GUEST_CR4)};
 
-    vcpu_read_control_state(&n->vcpu02, state);
     state->cr0 = nested_cr_return(&policy->cr0, &cr0, &cr0_02);
+    state->cr3 = vcpu_read_cr3(&n->vcpu02);
     state->cr4 = nested_cr_return(&policy->cr4, &cr4, &cr4_02);
+    state->efer = vcpu_read_efer(&n->vcpu02);
+    state->cs_l = (vcpu_read(&n->vcpu02, VMCS_GUEST_CS_ACCESS_RIGHTS) & BIT(13)) != 0;
 }
 
 void nested_write_control_state(struct nested_vcpu *n, const struct cr_state *state)
@@ -364,7 +395,7 @@ enum cr_answer nested_cr4_write(const struct nested_vcpu *n, struct cr_state *st
     return accept(n, answer, &after, state);
 }
 
-/* Fields that are Lv1's, as far as they were written: VMCS02 has the others since the last entry or exit. */
+/* Fields that are Lv1's, as far as it wrote them: VMCS02 has the others since the last entry or exit. */
 static void copy_fields(struct nested_vcpu *n)
 {
     for (unsigned word = 0; word < VMCS12_FIELD_WORDS; word++) {
@@ -377,50 +408,113 @@ static void copy_fields(struct nested_vcpu *n)
     }
 }
 
-/* What the MSR list of the entry wrote to a register, or else `value`. */
-static uint64_t listed(const struct nested_merge_entry *entry, enum nested_list_register which,
-                       uint64_t value)
+/*
+ * A field that is away may stay so only if the entry loads it and the exit saves it: then VMCS12 and VMCS02
+ * are one. Otherwise VMCS12 keeps what the last exit saved.
+ */
+static void keep(struct nested_vcpu *n, struct vmcs_field field, bool loaded, uint32_t saved)
 {
-    return entry->list.present & BIT(which) ? entry->list.values[which] : value;
+    if (vmcs12_is_away(&n->vmcs12, field) && !(loaded && vmcs12_has_exit(&n->vmcs12, saved)))
+        nested_away_keep(n, field);
 }
 
-/* What an entry loads only if it is told to, and what its MSR list has loaded after that. */
+/* What the MSR list of the entry has loaded, behind all else. IA32_EFER is in entry->state. */
+static void write_listed(struct nested_vcpu *n, const struct nested_list_values *list)
+{
+    struct vcpu *vcpu = &n->vcpu02;
+
+    if (list->present & BIT(NESTED_LIST_DEBUGCTL))
+        vcpu_write(vcpu, VMCS_GUEST_DEBUGCTL, list->values[NESTED_LIST_DEBUGCTL]);
+    if (list->present & BIT(NESTED_LIST_PAT))
+        vcpu_write_pat(vcpu, list->values[NESTED_LIST_PAT]);
+    if (list->present & BIT(NESTED_LIST_SYSENTER_CS))
+        vcpu_write(vcpu, VMCS_GUEST_SYSENTER_CS, (uint32_t)list->values[NESTED_LIST_SYSENTER_CS]);
+    if (list->present & BIT(NESTED_LIST_SYSENTER_ESP))
+        vcpu_write(vcpu, VMCS_GUEST_SYSENTER_ESP, list->values[NESTED_LIST_SYSENTER_ESP]);
+    if (list->present & BIT(NESTED_LIST_SYSENTER_EIP))
+        vcpu_write(vcpu, VMCS_GUEST_SYSENTER_EIP, list->values[NESTED_LIST_SYSENTER_EIP]);
+}
+
+/* What an entry loads only if it is told to; else Lv2 has it as Lv1 had. */
 static void write_loaded(struct nested_vcpu *n, const struct nested_merge_entry *entry)
 {
     struct vcpu *vcpu = &n->vcpu02;
     const struct vmcs12 *vmcs = &n->vmcs12;
+
     const bool debug = vmcs12_has_entry(vmcs, VMX_ENTRY_LOAD_DEBUG_CONTROLS);
     const bool pat = vmcs12_has_entry(vmcs, VMX_ENTRY_LOAD_PAT);
-    const uint64_t debugctl = debug ? vmcs12_read(vmcs, VMCS_GUEST_DEBUGCTL) : entry->lv1.debugctl;
 
-    vcpu_write(vcpu, VMCS_GUEST_DR7, debug ? vmcs12_read(vmcs, VMCS_GUEST_DR7) : entry->lv1.dr7);
-    vcpu_write(vcpu, VMCS_GUEST_DEBUGCTL, listed(entry, NESTED_LIST_DEBUGCTL, debugctl));
-    vcpu_write_pat(vcpu,
-                   listed(entry, NESTED_LIST_PAT, pat ? vmcs12_read(vmcs, VMCS_GUEST_PAT) : entry->lv1.pat));
-    /* VMCS02 has them from VMCS12 already. */
-    if (entry->list.present & BIT(NESTED_LIST_SYSENTER_CS))
-        vcpu_write(vcpu, VMCS_GUEST_SYSENTER_CS, (uint32_t)entry->list.values[NESTED_LIST_SYSENTER_CS]);
-    if (entry->list.present & BIT(NESTED_LIST_SYSENTER_ESP))
-        vcpu_write(vcpu, VMCS_GUEST_SYSENTER_ESP, entry->list.values[NESTED_LIST_SYSENTER_ESP]);
-    if (entry->list.present & BIT(NESTED_LIST_SYSENTER_EIP))
-        vcpu_write(vcpu, VMCS_GUEST_SYSENTER_EIP, entry->list.values[NESTED_LIST_SYSENTER_EIP]);
+    keep(n, VMCS_GUEST_DR7, debug, VMX_EXIT_SAVE_DEBUG_CONTROLS);
+    keep(n, VMCS_GUEST_PAT, pat, VMX_EXIT_SAVE_PAT);
+    if (!vmcs12_is_away(vmcs, VMCS_GUEST_DR7))
+        vcpu_write(vcpu, VMCS_GUEST_DR7, debug ? vmcs12_read(vmcs, VMCS_GUEST_DR7) : entry->lv1.dr7);
+    vcpu_write(vcpu, VMCS_GUEST_DEBUGCTL,
+               debug ? vmcs12_read(vmcs, VMCS_GUEST_DEBUGCTL) : entry->lv1.debugctl);
+    if (!vmcs12_is_away(vmcs, VMCS_GUEST_PAT))
+        vcpu_write_pat(vcpu, pat ? vmcs12_read(vmcs, VMCS_GUEST_PAT) : entry->lv1.pat);
+    if (unlikely(entry->list.present != 0))
+        write_listed(n, &entry->list);
 }
 
 /* The registers of PAE paging, which VMCS02 has where the processor translates. */
-static void write_pdptes(struct nested_vcpu *n, const struct nested_merge_entry *entry)
+static void write_pdptes(struct nested_vcpu *n, const struct nested_merge_input *in,
+                         const struct nested_merge_entry *entry)
 {
     const bool lv1s = vmcs12_has_secondary(&n->vmcs12, VMX_SECONDARY_EPT);
 
-    if (n->vcpu02.regime != VCPU_REGIME_EPT || !policy_cr_uses_pdptes(&entry->state))
+    if (!policy_cr_uses_pdptes(&entry->state))
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(entry->pdptes); i++) {
         const struct vmcs_field field = vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i);
+        const uint64_t pdpte = lv1s ? vmcs12_read(&n->vmcs12, field) : entry->pdptes[i];
 
-        vcpu_write(&n->vcpu02, field, lv1s ? vmcs12_read(&n->vmcs12, field) : entry->pdptes[i]);
+        if (n->vcpu02.regime == VCPU_REGIME_EPT)
+            vcpu_write(&n->vcpu02, field, pdpte);
+        else
+            in->pdptes[i] = pdpte;
     }
 }
 
 /* ---- The whole ---------------------------------------------------------------------------------------- */
+
+/* Fields of VMCS12 that write_controls and write_sieves work on. */
+#define CONTROL_FIELDS(WORD)                                                                                 \
+    (VMCS12_BIT(PRIMARY_CONTROLS, WORD) | VMCS12_BIT(SECONDARY_CONTROLS, WORD) |                             \
+     VMCS12_RANGE(EXCEPTION_BITMAP, CR3_TARGET_COUNT, WORD) | VMCS12_BIT(TPR_THRESHOLD, WORD) |              \
+     VMCS12_RANGE(PLE_GAP, PLE_WINDOW, WORD) | VMCS12_BIT(XSS_EXITING_BITMAP, WORD) |                        \
+     VMCS12_RANGE(VIRTUAL_APIC_ADDRESS, APIC_ACCESS_ADDRESS, WORD))
+static const uint64_t control_fields[VMCS12_FIELD_WORDS] = {CONTROL_FIELDS(0), CONTROL_FIELDS(1),
+                                                            CONTROL_FIELDS(2), CONTROL_FIELDS(3)};
+
+/* And those of CR0 and CR4 beside their values. */
+#define MASK_FIELDS(WORD) VMCS12_RANGE(CR0_MASK, CR4_READ_SHADOW, WORD)
+static const uint64_t mask_fields[VMCS12_FIELD_WORDS] = {MASK_FIELDS(0), MASK_FIELDS(1), MASK_FIELDS(2),
+                                                         MASK_FIELDS(3)};
+
+_Static_assert(VMCS12_FIELD_WORDS == 4, "the sets have all words");
+
+/* Whether what the controls are made of is as it was when they were merged last; else it is from now on. */
+static bool controls_are_merged(struct nested_vcpu *n, const struct nested_merge_entry *entry)
+{
+    const struct nested_merged now = {
+        .secondary = vcpu_read(n->vcpu01, VMCS_SECONDARY_CONTROLS),
+        .virtual_apic = entry->virtual_apic.value,
+        .apic_access = entry->apic_access.value,
+    };
+    const bool same = n->merged.secondary == now.secondary && n->merged.virtual_apic == now.virtual_apic &&
+                      n->merged.apic_access == now.apic_access;
+
+    n->merged = now;
+    return same && !vmcs12_any_written(&n->vmcs12, control_fields);
+}
+
+static bool control_state_is_merged(const struct nested_vcpu *n, const struct cr_state *state)
+{
+    const struct cr_state *before = &n->state02;
+
+    return before->cr0 == state->cr0 && before->cr3 == state->cr3 && before->cr4 == state->cr4 &&
+           before->efer == state->efer && !vmcs12_any_written(&n->vmcs12, mask_fields);
+}
 
 void nested_merge(struct nested_vcpu *n, const struct nested_merge_input *in,
                   const struct nested_merge_entry *entry)
@@ -430,16 +524,20 @@ void nested_merge(struct nested_vcpu *n, const struct nested_merge_input *in,
     copy_fields(n);
     write_loaded(n, entry);
     n->loaded_cr0 = entry->state.cr0;
-    nested_write_control_state(n, &entry->state);
-    write_pdptes(n, entry);
-    vcpu_write(vcpu, VMCS_GUEST_ACTIVITY, 0);
-
-    write_controls(n, entry);
-    write_sieves(n);
+    if (!control_state_is_merged(n, &entry->state))
+        nested_write_control_state(n, &entry->state);
+    write_pdptes(n, in, entry);
+    if (!controls_are_merged(n, entry)) {
+        write_controls(n, entry);
+        write_sieves(n);
+        /* It never changes by itself: a HLT of Lv2 exits. */
+        vcpu_write(vcpu, VMCS_GUEST_ACTIVITY, 0);
+        vcpu_write(vcpu, VMCS_MSR_BITMAPS, in->msr_bitmap.value);
+    }
     nested_merge_tsc_offset(n);
     nested_merge_msr_bitmap(n, physmap_pointer(in->msr_bitmap));
-    vcpu_write(vcpu, VMCS_MSR_BITMAPS, in->msr_bitmap.value);
-    vcpu_set_root(vcpu, in->root);
+    if (vcpu->regime == VCPU_REGIME_EPT)
+        vcpu_set_root(vcpu, in->root);
     vcpu->vpid = in->vpid;
     if (vmx_controls_have(&vcpu->controls, VMX_WORD_SECONDARY, VMX_SECONDARY_VPID))
         vcpu_write(vcpu, VMCS_VPID, in->vpid);

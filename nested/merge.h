@@ -26,9 +26,10 @@ const char *nested_merge_reason(struct vmcs_field field);
 
 /* What the floor above decides of an entry. */
 struct nested_merge_input {
-    hpa_t root;       /* as for vcpu_set_root: of EPT or of shadow tables for Lv2's memory */
+    hpa_t root;       /* as for vcpu_set_root, in the regime EPT: of Lv2's memory */
     uint16_t vpid;    /* of Lv2; not 0, and not Lv1's */
     hpa_t msr_bitmap; /* a frame of this nested vCPU's, filled with ones at first */
+    uint64_t *pdptes; /* the shadow regime: where the four that Lv2 uses go, if it uses PAE paging */
 };
 
 /*
@@ -92,4 +93,10 @@ void nested_merge_tsc_offset(struct nested_vcpu *n);
  * be through for Lv2: through in Umbra's policy (vcpu02.msr_bitmaps, the ones without x2APIC registers) and
  * not intercepted by Lv1. All others stay 1. Reads Lv1's bitmap from guest memory.
  */
-void nested_merge_msr_bitmap(const struct nested_vcpu *n, uint8_t *bitmap);
+void nested_merge_msr_bitmap(struct nested_vcpu *n, uint64_t *bitmap);
+
+/*
+ * Where the page of Lv1's that VMCS12 names is: *address. False: there is no memory, or none with the rights
+ * that the processor or Umbra needs. What was found is kept.
+ */
+bool nested_merge_translate(struct nested_vcpu *n, enum nested_page page, hpa_t *address) __must_check;

@@ -27,12 +27,11 @@ struct nested_tpr nested_tpr_merge(enum policy policy, const struct nested_tpr *
     /* With a TPR shadow of Lv1's, Lv2 has a TPR of its own, and Umbra wants nothing of it: both figures. */
     if (vmcs12->controls & VMX_PRIMARY_TPR_SHADOW) {
         *page = NESTED_TPR_PAGE_LV1;
-        return (struct nested_tpr){vmcs12->controls & NESTED_TPR_CONTROLS, vmcs12->threshold};
+        return *vmcs12;
     }
     if (policy == POLICY_SHADOWING) {
         *page = NESTED_TPR_PAGE_LV0;
-        return (struct nested_tpr){(vmcs12->controls & NESTED_TPR_CONTROLS) | VMX_PRIMARY_TPR_SHADOW,
-                                   own_threshold};
+        return (struct nested_tpr){vmcs12->controls | VMX_PRIMARY_TPR_SHADOW, own_threshold};
     }
     *page = NESTED_TPR_PAGE_NONE;
     return (struct nested_tpr){VMX_PRIMARY_CR8_LOAD_EXITING | VMX_PRIMARY_CR8_STORE_EXITING, 0};

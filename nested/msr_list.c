@@ -88,15 +88,58 @@ static bool read_entry(const struct nested_vcpu *n, gpa_t list, unsigned number,
     return !is_forbidden(entry, load);
 }
 
+/*
+ * Commands that take the processor long, and that are the same however often they are given while only the
+ * list is gone through. A repetition waits for the end of the list, where it is given once: whatever a list
+ * has, it costs two of each.
+ */
+static const struct {
+    uint32_t index;
+    uint64_t value;
+} commands[] = {
+    {MSR_IA32_PRED_CMD, PRED_CMD_IBPB},
+    {MSR_IA32_FLUSH_CMD, FLUSH_CMD_L1D},
+};
+
+/* Of a list, so far: BIT(place in commands[]). */
+struct given {
+    unsigned once, again;
+};
+
+/* WRMSR of what an entry says. */
+static bool write_register(struct nested_vcpu *n, const struct list_entry *entry, struct given *given)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (entry->index != commands[i].index || entry->value != commands[i].value)
+            continue;
+        if ((given->once & BIT(i)) != 0) {
+            given->again |= (unsigned)BIT(i);
+            return true;
+        }
+        given->once |= (unsigned)BIT(i);
+    }
+    return n->ops->write_msr(n->context, entry->index, entry->value);
+}
+
+/* The list has come to its end: what waited for that. */
+static bool give_again(struct nested_vcpu *n, const struct given *given)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+        if ((given->again & BIT(i)) != 0 &&
+            !n->ops->write_msr(n->context, commands[i].index, commands[i].value))
+            return false;
+    return true;
+}
+
 /* WRMSR as the last of what an entry loads: of what VMCS02 holds, the merge has to know. */
 static bool load_for_entry(struct nested_vcpu *n, const struct list_entry *entry, struct cr_state *state,
-                           struct nested_list_values *values)
+                           struct nested_list_values *values, struct given *given)
 {
     unsigned effects;
 
     if (entry->index == MSR_IA32_EFER)
         return policy_efer_write(n->policy->registers, state, entry->value, &effects) == CR_DONE;
-    if (!n->ops->write_msr(n->context, entry->index, entry->value))
+    if (!write_register(n, entry, given))
         return false;
     for (unsigned i = 0; i < ARRAY_SIZE(in_vmcs); i++) {
         if (in_vmcs[i].index != entry->index)
@@ -112,13 +155,16 @@ unsigned nested_msr_list_enter(struct nested_vcpu *n, struct cr_state *state,
 {
     const gpa_t list = GPA(vmcs12_read(&n->vmcs12, VMCS_ENTRY_MSR_LOAD_ADDRESS));
     const uint64_t count = vmcs12_read(&n->vmcs12, VMCS_ENTRY_MSR_LOAD_COUNT);
+    struct given given = {0};
     struct list_entry entry;
 
     values->present = 0;
+    if (likely(count == 0))
+        return 0;
     for (unsigned number = 1; number <= count; number++)
-        if (!read_entry(n, list, number, true, &entry) || !load_for_entry(n, &entry, state, values))
+        if (!read_entry(n, list, number, true, &entry) || !load_for_entry(n, &entry, state, values, &given))
             return number;
-    return 0;
+    return give_again(n, &given) ? 0 : (unsigned)count;
 }
 
 /* RDMSR of Lv2. */
@@ -143,6 +189,8 @@ bool nested_msr_list_store(struct nested_vcpu *n)
     const uint64_t count = vmcs12_read(&n->vmcs12, VMCS_EXIT_MSR_STORE_COUNT);
     struct list_entry entry;
 
+    if (likely(count == 0))
+        return true;
     for (unsigned number = 1; number <= count; number++) {
         const gpa_t place =
             GPA(list.value + (number - 1) * sizeof(entry) + offsetof(struct list_entry, value));
@@ -158,11 +206,13 @@ bool nested_msr_list_leave(struct nested_vcpu *n)
 {
     const gpa_t list = GPA(vmcs12_read(&n->vmcs12, VMCS_EXIT_MSR_LOAD_ADDRESS));
     const uint64_t count = vmcs12_read(&n->vmcs12, VMCS_EXIT_MSR_LOAD_COUNT);
+    struct given given = {0};
     struct list_entry entry;
 
+    if (likely(count == 0))
+        return true;
     for (unsigned number = 1; number <= count; number++)
-        if (!read_entry(n, list, number, true, &entry) ||
-            !n->ops->write_msr(n->context, entry.index, entry.value))
+        if (!read_entry(n, list, number, true, &entry) || !write_register(n, &entry, &given))
             return false;
-    return true;
+    return give_again(n, &given);
 }

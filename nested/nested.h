@@ -12,8 +12,14 @@
 #include "vmx/policy_cr.h"
 #include "vmx/vcpu.h"
 
+/* Fields of VMCS01 that each logical exit loads (nested/exit.c). */
+#define NESTED_HOST_VALUES   46
+
+/* Fields in the shadow VMCS (nested/shadow.h). */
+#define NESTED_SHADOW_VALUES 22
+
 /* The current-VMCS pointer when there is none (SDM vol. 3, "Current VMCS"). */
-#define NESTED_NO_VMCS UINT64_MAX
+#define NESTED_NO_VMCS       UINT64_MAX
 
 enum nested_mode {
     NESTED_OFF,      /* outside VMX operation */
@@ -53,6 +59,21 @@ struct nested_policy {
     bool rtm;                                /* Lv1's CPUID tells of RTM */
 };
 
+/* Pages that VMCS12 names and that are used at each entry. */
+enum nested_page {
+    NESTED_PAGE_VIRTUAL_APIC,
+    NESTED_PAGE_APIC_ACCESS,
+    NESTED_PAGE_MSR_BITMAPS,
+    NESTED_PAGES,
+};
+
+/* Where such a page was found. */
+struct nested_translated {
+    bool valid;
+    uint64_t guest;
+    hpa_t address;
+};
+
 struct nested_vcpu {
     const struct nested_policy *policy;
     const struct nested_ops *ops;
@@ -67,4 +88,24 @@ struct nested_vcpu {
     struct vmcs12 vmcs12;
     struct nested_checked checked; /* of its last entry */
     uint64_t loaded_cr0;           /* Lv2's at its last entry: what that takes of VMCS12 is not all */
+    struct cr_state state02;       /* Lv2's control registers as VMCS02 has them, while Lv1 runs */
+
+    /* What the controls of VMCS02 were merged of besides VMCS12: of VMCS01, and pages of Lv1's. */
+    struct nested_merged {
+        uint64_t secondary, virtual_apic, apic_access;
+    } merged;
+    struct nested_translated pages[NESTED_PAGES];
+
+    uint64_t host_values[NESTED_HOST_VALUES]; /* what the next exit loads, made of VMCS12 */
+    bool host_is_prepared;
+
+    bool shadow_linked;                           /* VMCS01 links to the shadow VMCS */
+    uint64_t shadow_values[NESTED_SHADOW_VALUES]; /* what Umbra wrote there, or found there last */
 };
+
+/* Lv1's own memory is another than before: what was found in it has to be found again. */
+static inline void nested_forget_pages(struct nested_vcpu *n)
+{
+    for (unsigned page = 0; page < NESTED_PAGES; page++)
+        n->pages[page].valid = false;
+}

@@ -1,38 +1,38 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "nested/vmcs12.h"
 
-#include "lib/string.h"
-
-/* Where the region has the values of all fields. */
-#define VALUES 16
-
-_Static_assert(VALUES + 8 * VMCS_FIELD_COUNT == VMCS12_REGION_SIZE, "the region is something else");
+_Static_assert(offsetof(struct vmcs12, launched) == 0 && offsetof(struct vmcs12, values) == 8 &&
+                   sizeof(((struct vmcs12 *)0)->values) + 8 == VMCS12_IMAGE_SIZE,
+               "launch state and values are the image");
 _Static_assert(VMCS12_REGION_SIZE <= PAGE_SIZE, "a region is a page");
 _Static_assert((VMCS12_REVISION >> 31) == 0, "bit 31 says that it is a shadow VMCS");
 
-void vmcs12_forget_written(struct vmcs12 *vmcs)
+/* The table is in the order of the encodings: fields of one width are side by side. */
+#define FIRST_64      VMCS_INDEX_IO_BITMAP_A
+#define FIRST_32      VMCS_INDEX_PIN_CONTROLS
+#define FIRST_NATURAL VMCS_INDEX_CR0_MASK
+
+#define X(ENCODING, NAME, WIDTH, CLASS, EXISTENCE)                                                           \
+    _Static_assert(VMCS_WIDTH_##WIDTH == (VMCS_INDEX_##NAME < (int)FIRST_64        ? VMCS_WIDTH_16           \
+                                          : VMCS_INDEX_##NAME < (int)FIRST_32      ? VMCS_WIDTH_64           \
+                                          : VMCS_INDEX_##NAME < (int)FIRST_NATURAL ? VMCS_WIDTH_32           \
+                                                                                   : VMCS_WIDTH_NATURAL),    \
+                   #NAME " stands among fields of another width");
+VMCS_FIELDS(X)
+#undef X
+
+void vmcs12_accept(struct vmcs12 *vmcs)
 {
-    memset(vmcs->written, 0, sizeof(vmcs->written));
-}
-
-void vmcs12_unpack(struct vmcs12 *vmcs, const uint8_t *region)
-{
-    uint64_t launch_state;
-
-    memcpy(&launch_state, region + VMCS12_LAUNCH_STATE, sizeof(launch_state));
-    vmcs->launched = launch_state != 0;
-    memcpy(vmcs->values, region + VALUES, sizeof(vmcs->values));
-    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
-        struct vmcs_field field = vmcs_field_at(i);
-
-        vmcs12_write(vmcs, field, vmcs12_read(vmcs, field) & vmcs_width_mask(vmcs_field_width(field)));
+    vmcs->launched = vmcs->launched != 0;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < FIRST_64; i++)
+        vmcs->values[i] &= vmcs_width_mask(VMCS_WIDTH_16);
+#pragma GCC unroll 4
+    for (unsigned i = FIRST_32; i < FIRST_NATURAL; i++)
+        vmcs->values[i] &= vmcs_width_mask(VMCS_WIDTH_32);
+    for (unsigned word = 0; word < VMCS12_FIELD_WORDS; word++) {
+        vmcs->written[word] = VMCS12_BITS_BELOW(VMCS_FIELD_COUNT, word);
+        vmcs->away[word] = 0;
     }
-}
-
-void vmcs12_pack(const struct vmcs12 *vmcs, uint8_t *region)
-{
-    const uint64_t launch_state = vmcs->launched;
-
-    memcpy(region + VMCS12_LAUNCH_STATE, &launch_state, sizeof(launch_state));
-    memcpy(region + VALUES, vmcs->values, sizeof(vmcs->values));
+    vmcs->changed = false;
 }

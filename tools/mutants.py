@@ -1,58 +1,57 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
 """
-Changes the code of the virtual TLB in one place at a time, and runs the unit tests that should notice: each change
-that none of them notices (a survivor) is printed, and the exit status is 1 if there is any. What is changed:
+Changes the code of the virtual TLB and of nesting in one place at a time, and runs the unit tests that should notice:
+each change that none of them notices (a survivor) is printed, and the exit status is 1 if there is any. What is
+changed:
 
     delete      a statement: a call, an assignment, an increment
     invert      a condition: of if, while, for and ?:, or a boolean that is returned
     compare     a comparison: < and <=, > and >=, == and !=
     logic       && and ||
     mask        the operand of & or | is left out
-    row         a row of a constant table is left out
+    row         a row of a constant table, or of a table that is a macro, is left out
 
 Not counted: what does not compile, what compiles to the same code, and what tests/mutants.txt declares equivalent
 with a reason. Its entries look as a survivor is printed (file: function: kind: `text`, and a number where several are
 called the same), with the reason on indented lines below. An entry that fits no mutant is an error too.
 
 Everything that does not change is compiled once, under BUILD/mutants; a mutant costs one compilation, then links and
-runs of one test after the other until one fails.
+runs of one test after the other until one fails. A test stops at its first failure; one that takes much longer than
+without a change has noticed it, too.
 """
 import argparse
+import collections
 import concurrent.futures
 import glob
 import itertools
 import os
+import pathlib
 import random
 import re
 import resource
 import subprocess
 import sys
 import threading
-import time
 
 CFLAGS = ("-std=gnu11 -O1 -w -I. -fsanitize=undefined,bounds-strict -fsanitize-undefined-trap-on-error "
           "-fno-strict-aliasing").split()
 LIBRARIES = ["-lcmocka", "-pthread", "-lZydis", "-lm"]
 DECLARED = "tests/mutants.txt"
 
-# What is changed, and which tests should notice, the quickest first. The audit is a test itself.
-VTLB_TESTS = ["test_vtlb*", "test_walk_x86", "test_paging", "test_overlay", "test_vtlb_model"]
+# What is changed, and which tests should notice. The audit is a test itself.
+VTLB_TESTS = ["test_vtlb*", "test_walk_x86", "test_overlay"]
 TARGETS = [
     ("mm/vtlb*.c", VTLB_TESTS),
     ("mm/stage.c", VTLB_TESTS),
     ("mm/overlay.c", VTLB_TESTS),
-    ("mm/walk_x86.c", ["test_walk_x86"] + VTLB_TESTS),
+    ("mm/walk_x86.c", VTLB_TESTS),
+    ("mm/walk_ept.c", ["test_walk_ept"] + VTLB_TESTS),
+    ("mm/walk_tables.c", ["test_walk_ept"] + VTLB_TESTS),
     ("vmx/policy_cr.c", ["test_policy_cr"]),
+    ("nested/*.c", ["test_nested_*"]),
 ]
 LEFT_OUT = ["mm/vtlb_audit.c"]
-
-# Where the objects of the tests come from: as the Makefile's `pure`.
-LIBRARY = ["lib/*.c", "mm/*.c", "arch/x86/paging_*.c", "arch/x86/mtrr.c", "arch/x86/decode.c",
-           "arch/x86/machine_check.c", "vmx/policy_*.c", "vmx/apicv.c", "vmx/events.c", "vmx/controls.c",
-           "vmx/fields.c", "vmx/reasons.c", "vmx/vcpu.c", "vmx/barriers.c", "core/*.c", "core/config/*.c",
-           "core/exits/*.c", "core/vdev/*.c", "core/loader/*.c", "drivers/acpi_tables.c"]
-NOT_IN_LIBRARY = ["lib/string.c", "mm/address_space.c"]
 
 # ---- Reading C --------------------------------------------------------------------------------------------------
 
@@ -61,6 +60,7 @@ TOKEN = re.compile(r"""(?P<space>\s+|/\*.*?\*/|//[^\n]*|^[ \t]*\#(?:[^\n\\]|\\.)
     |(?P<name>[A-Za-z_]\w*)
     |(?P<number>\d[\w.]*)
     |(?P<sign><<=|>>=|\.\.\.|->|\+\+|--|&&|\|\||<<|>>|[-+*/%&|^=!<>]=|.)""", re.X | re.S | re.M)
+MACRO = re.compile(r"^#define (?P<name>\w+)\((?P<parameters>[\w, ]+)\)(?P<body>(?:[^\n\\]|\\.)*)", re.S | re.M)
 TYPES = {"unsigned", "int", "bool", "char", "long", "void", "size_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t",
          "int64_t", "uintptr_t", "hpa_t", "gpa_t", "gla_t", "const", "static", "struct", "enum", "union", "volatile"}
 CLOSES = {"(": ")", "[": "]", "{": "}"}
@@ -101,20 +101,25 @@ class Mutant:
         return "\n".join(lines)
 
 
+def scan(text):
+    """The tokens of C, and for the index of each bracket that of its partner."""
+    tokens = [Token(m) for m in TOKEN.finditer(text) if m.lastgroup != "space"]
+    partner, stack = {}, []
+    for i, token in enumerate(tokens):
+        if token.text in CLOSES:
+            stack.append(i)
+        elif stack and token.text == CLOSES[tokens[stack[-1]].text]:
+            partner[i] = stack[-1]
+            partner[stack.pop()] = i
+    return tokens, partner
+
+
 class Source:
     def __init__(self, path):
         self.path = path
         with open(path, encoding="utf-8") as file:
             self.text = file.read()
-        self.tokens = [Token(m) for m in TOKEN.finditer(self.text) if m.lastgroup != "space"]
-        self.partner = {}
-        stack = []
-        for i, token in enumerate(self.tokens):
-            if token.text in CLOSES:
-                stack.append(i)
-            elif stack and token.text == CLOSES[self.tokens[stack[-1]].text]:
-                self.partner[i] = stack[-1]
-                self.partner[stack.pop()] = i
+        self.tokens, self.partner = scan(self.text)
 
     def is_type(self, i):
         return self.tokens[i].text in TYPES
@@ -256,6 +261,19 @@ class Source:
             yield from self.signs(function, first, last)
         for table, first, last in self.tables():
             yield from self.rows(table, first, last)
+        yield from self.macro_rows()
+
+    def macro_rows(self):
+        """Of each macro that is a table: what it hands to one of its parameters, as in X(...)."""
+        for macro in MACRO.finditer(self.text):
+            parameters = macro["parameters"].replace(" ", "").split(",")
+            tokens, partner = scan(macro["body"])
+            for i, token in enumerate(tokens[:-1]):
+                if token.text in parameters and tokens[i + 1].text == "(":
+                    begin = macro.start("body") + token.start
+                    end = macro.start("body") + tokens[partner[i + 1]].end
+                    text = self.text[begin:end].replace("\\\n", "")
+                    yield Mutant(self, begin, end, "", "row", macro["name"], text)
 
     def mutants(self):
         names = {}
@@ -272,6 +290,18 @@ def files(patterns):
     return sorted(set(itertools.chain.from_iterable(glob.glob(pattern) for pattern in patterns)))
 
 
+def processor_seconds():
+    """Used by this process, and by all that it has waited for."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def pure_sources():
+    """The files that unit tests link against: the Makefile says which."""
+    make = ["make", "-s", "--no-print-directory", "--eval", "pure-sources: ; @echo $(pure)", "pure-sources"]
+    return subprocess.run(make, check=True, capture_output=True, text=True).stdout.split()
+
+
 class Bench:
     """Compiles what does not change, and tries mutants."""
 
@@ -280,7 +310,8 @@ class Bench:
         self.cc = options.cc
         self.operations = options.operations
         self.jobs = options.jobs
-        self.limits = {}  # seconds, by test
+        self.seconds = {}  # of the processor, by test
+        self.tried, self.noticed = collections.Counter(), collections.Counter()  # mutants, by source and test
         self.originals = {}  # object code, by source
         self.judged = {}  # results, by object code: some mutants are the same in other words
         self.place = threading.local()
@@ -297,7 +328,7 @@ class Bench:
         return os.path.join(self.build, source.replace("/", "_") + ".o")
 
     def prepare(self, tests, targets):
-        library = [path for path in files(LIBRARY) if path not in NOT_IN_LIBRARY]
+        library = pure_sources()
         sources = library + [f"tests/unit/{test}.c" for test in tests]
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             done = dict(zip(sources, pool.map(lambda source: self.compile(source, self.object_of(source)), sources)))
@@ -317,13 +348,10 @@ class Bench:
             with open(plain, "rb") as file:
                 self.originals[target] = file.read()
         for test in tests:
-            self.limits[test] = 600.0
-            begin = time.monotonic()
+            before = processor_seconds()
             if not self.passes(test, []):
                 sys.exit(f"{test} fails without any change")
-            self.limits[test] = 2 + 5 * (time.monotonic() - begin)
-        # The quickest first.
-        return sorted(tests, key=lambda test: self.limits[test])
+            self.seconds[test] = processor_seconds() - before
 
     def passes(self, test, objects):
         program = os.path.join(self.directory(), "test")
@@ -332,12 +360,17 @@ class Bench:
                                  *LIBRARIES], check=False, capture_output=True, text=True)
         if linked.returncode != 0:
             sys.exit(f"{test} does not link:\n{linked.stderr}")
-        environment = dict(os.environ, VTLB_MODEL_OPERATIONS=str(self.operations))
+        environment = dict(os.environ, CMOCKA_TEST_ABORT="1", VTLB_MODEL_OPERATIONS=str(self.operations))
+        seconds = 2 + int(5 * self.seconds.get(test, 100))  # what takes longer hangs
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
         try:
             run = subprocess.run([program], check=False, env=environment, stdin=subprocess.DEVNULL,
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=self.limits[test],
-                                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
-        except subprocess.TimeoutExpired:
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=limit, timeout=600)
+        except subprocess.TimeoutExpired:  # it waits for ever
             return False
         return run.returncode == 0
 
@@ -347,6 +380,18 @@ class Bench:
             self.place.path = os.path.join(self.build, f"job{next(self.places)}")
             os.makedirs(self.place.path, exist_ok=True)
         return self.place.path
+
+    def noticing(self, path, tests, changed):
+        """Those of `tests` that notice, the one first that is likely to do so in the least time."""
+
+        def cost(test):
+            return self.seconds[test] * (1 + self.tried[path, test]) / (1 + self.noticed[path, test])
+
+        for test in sorted(tests, key=cost):
+            self.tried[path, test] += 1
+            if not self.passes(test, [changed]):
+                self.noticed[path, test] += 1
+                yield test
 
     def judge(self, mutant, tests):
         """"no C", "same code", "survived", or the name of the test that noticed."""
@@ -358,8 +403,7 @@ class Bench:
         if code == self.originals[mutant.path]:
             return "same code"
         if code not in self.judged:
-            noticed = (test for test in tests if not self.passes(test, [changed]))
-            self.judged[code] = next(noticed, "survived")
+            self.judged[code] = next(self.noticing(mutant.path, tests, changed), "survived")
         return self.judged[code]
 
 
@@ -390,7 +434,7 @@ def main():
     parser.add_argument("--build", default=os.environ.get("BUILD", "build"), help="where to build (%(default)s)")
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", action="append", metavar="FILE", help="change this file only; may be repeated")
+    parser.add_argument("--only", action="append", metavar="FILE", help="change these only (a pattern); may be repeated")
     parser.add_argument("--name", metavar="TEXT", help="only those whose name has this in it")
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants, chosen at random")
     parser.add_argument("--seed", type=int, default=1, help="for --sample (%(default)s)")
@@ -401,17 +445,19 @@ def main():
     targets = {}
     for pattern, tests in TARGETS:
         for path in files([pattern]):
-            if path not in LEFT_OUT and (options.only is None or path in options.only):
+            if path not in LEFT_OUT and (options.only is None or any(map(pathlib.Path(path).match, options.only))):
                 names = itertools.chain.from_iterable(files([f"tests/unit/{test}.c"]) for test in tests)
                 targets[path] = list(dict.fromkeys(os.path.basename(name)[:-2] for name in names))
-    for path in options.only or []:
-        if path not in targets:
-            sys.exit(f"{path} is not among what is changed")
+    if not targets:
+        sys.exit("that is not among what is changed")
     mutants = [mutant for path in targets for mutant in Source(path).mutants()]
     declared = declared_equivalents()
-    for name in set(declared) - {mutant.name() for mutant in mutants}:
-        if options.only is None or name.split(":")[0] in options.only:
-            sys.exit(f"{DECLARED}: there is no such mutant: {name}")
+    unknown = sorted(set(declared) - {mutant.name() for mutant in mutants})
+    if options.only is not None:
+        unknown = [name for name in unknown if name.split(":")[0] in targets]
+    if unknown:
+        sys.exit("\n".join(f"{DECLARED}: there is no such mutant: {name}" for name in unknown))
+    equivalent = sum(mutant.name() in declared for mutant in mutants)
     mutants = [mutant for mutant in mutants if mutant.name() not in declared]
     if options.name is not None:
         mutants = [mutant for mutant in mutants if options.name in mutant.name()]
@@ -422,11 +468,10 @@ def main():
         return 0
 
     bench = Bench(options)
-    order = bench.prepare(sorted(set(itertools.chain.from_iterable(targets.values()))), targets)
+    bench.prepare(sorted(set(itertools.chain.from_iterable(targets.values()))), targets)
     results, survivors = {}, []
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        futures = {pool.submit(bench.judge, mutant, [t for t in order if t in targets[mutant.path]]): mutant
-                   for mutant in mutants}
+        futures = {pool.submit(bench.judge, mutant, targets[mutant.path]): mutant for mutant in mutants}
         for future in concurrent.futures.as_completed(futures):
             result, mutant = future.result(), futures[future]
             results[result] = results.get(result, 0) + 1
@@ -437,8 +482,8 @@ def main():
     survived = results.pop("survived", 0)
     for test, count in sorted(results.items(), key=lambda item: -item[1]):
         print(f"{count:6} noticed by {test}")
-    print(f"{sum(results.values()) + survived} mutants, {survived} survived; {len(declared)} declared equivalent, "
-          f"{ignored} no C or the same code")
+    print(f"{sum(results.values()) + survived} mutants, {survived} survived; {equivalent} declared equivalent, "
+          f"{ignored} no C or the same code; {processor_seconds() / 60:.1f} minutes of processor time")
     return 1 if survived else 0
 
 

@@ -13,7 +13,8 @@
  *   BY_REGIME  likewise, for a regime (enum vcpu_regime): a processor that lacks it, or insists on it, may
  *              still have the other regime
  *   RUNTIME    0 at first, toggled while the guest runs; without it Umbra does not run
- *   BY_MODE    0 at first; where the processor can, follows the mode of the local APIC (vmx/apicv.h)
+ *   BY_MODE    0 at first; where the processor can, follows the mode of the local APIC (vmx/apicv.h) or of a
+ *              guest hypervisor (vcpu_link_shadow)
  *   NEVER      always 0
  */
 // clang-format off
@@ -59,7 +60,7 @@
     X(SECONDARY, 11, RDRAND_EXITING, "RDRAND exiting", NEVER, "random numbers are nobody's")                 \
     X(SECONDARY, 12, INVPCID, "enable INVPCID", PREFERRED, "offered where obtained")                         \
     X(SECONDARY, 13, VM_FUNCTIONS, "enable VM functions", NEVER, "none is offered")                          \
-    X(SECONDARY, 14, VMCS_SHADOWING, "VMCS shadowing", DEMANDED, "for nesting")                              \
+    X(SECONDARY, 14, VMCS_SHADOWING, "VMCS shadowing", BY_MODE, "while a guest hypervisor has a VMCS")       \
     X(SECONDARY, 15, ENCLS_EXITING, "enable ENCLS exiting", PREFERRED, "SGX is not offered: #UD")            \
     X(SECONDARY, 16, RDSEED_EXITING, "RDSEED exiting", NEVER, "random numbers are nobody's")                 \
     X(SECONDARY, 17, PML, "enable page-modification logging", NEVER, "nothing reads the log")                \

@@ -251,6 +251,17 @@ struct vmcs_field {
 VMCS_FIELDS(X)
 #undef X
 
+/* The same in a table whose initialisers have to be constant expressions: VMCS_FIELD(GUEST_RIP). */
+enum vmcs_encoding {
+#define X(ENCODING, NAME, WIDTH, CLASS, EXISTENCE) VMCS_ENCODING_##NAME = ENCODING,
+    VMCS_FIELDS(X)
+#undef X
+};
+#define VMCS_FIELD(NAME)                                                                                     \
+    {                                                                                                        \
+        VMCS_ENCODING_##NAME, VMCS_INDEX_##NAME                                                              \
+    }
+
 static inline enum vmcs_width vmcs_field_width(struct vmcs_field field)
 {
     return (enum vmcs_width)(field.encoding >> 13 & 3);

@@ -206,8 +206,8 @@ static bool holds(const struct builder *builder, enum condition condition)
         return (xcr0 & XCR0_AVX) == XCR0_AVX;
     case IF_AVX512:
         return (xcr0 & XCR0_AVX512) == XCR0_AVX512;
-    case IF_PKRU:
-        return xcr0 & X86_XCR0_PKRU;
+    case IF_PKRU: /* its own instructions are enough: XCR0 need not offer it */
+        return builder->settings->xcr0 & X86_XCR0_PKRU;
     case IF_VMX:
         return builder->settings->vmx;
     }
@@ -366,8 +366,6 @@ static void find_components(const struct builder *builder)
     image->xcr0 = ((uint64_t)r.edx << 32 | r.eax) & builder->settings->xcr0 & XCR0_KNOWN;
     if ((image->xcr0 & XCR0_BASE) != XCR0_BASE)
         image->xcr0 = 0;
-    if ((image->xcr0 & XCR0_AVX512) != XCR0_AVX512)
-        image->xcr0 &= ~(XCR0_AVX512 & ~XCR0_AVX);
     for (unsigned i = 2; i < ARRAY_SIZE(image->component); i++) {
         if (!(image->xcr0 & BIT(i)))
             continue;
@@ -375,7 +373,12 @@ static void find_components(const struct builder *builder)
         image->component[i].size = (uint16_t)r.eax;
         image->component[i].offset = (uint16_t)r.ebx;
         image->component[i].align = r.ecx & 2;
+        /* One without a place would be written where no guest expects it (docs/notes/bochs.md). */
+        if (r.eax == 0)
+            image->xcr0 &= ~BIT(i);
     }
+    if ((image->xcr0 & XCR0_AVX512) != XCR0_AVX512)
+        image->xcr0 &= ~(XCR0_AVX512 & ~XCR0_AVX);
 }
 
 static void build_xsave(const struct builder *builder)

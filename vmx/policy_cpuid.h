@@ -23,7 +23,7 @@ struct cpuid_settings {
     uint64_t tsc_hz; /* ticks of the partition's TSC a second */
     uint64_t
         apic_hz; /* the local APIC timer's input clock, told as the core crystal clock; 0: cpuid_crystal_hz */
-    uint64_t xcr0;              /* state components that may be offered, of those that the processor has */
+    uint64_t xcr0;              /* state components that may be offered: vcpu_state_components() */
     bool rdtscp;                /* the control "enable RDTSCP" was obtained */
     bool invpcid;               /* likewise "enable INVPCID" */
     bool xsaves;                /* likewise "enable XSAVES/XRSTORS" */

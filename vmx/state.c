@@ -92,7 +92,7 @@ static const struct vcpu_state_row rows[] = {
     {SWITCHED_MSR("IA32_XSS", STRUCTURE, MSR_IA32_XSS, 6), IF(0xd, 1, EAX, CPUID_D1_EAX_XSAVES)},
     {SWITCHED_MSR("IA32_EFER.SCE", MODE, MSR_IA32_EFER, MSR_PLACE_EFER), .without_vmcs = true},
     {SWITCHED("XCR0", STRUCTURE, XCR0, 0, xcr0), IF(1, 0, ECX, CPUID_1_ECX_XSAVE)},
-    {SWITCHED("x87, XMM, YMM, ZMM, opmasks, MXCSR", USER, EXTENDED, 0, xsave_area)},
+    {SWITCHED("x87, XMM, YMM, ZMM, opmasks, MXCSR, PKRU", USER, EXTENDED, 0, xsave_area)},
     CLEARED("branch predictors, return stack"),
     CLEARED("first-level data cache"),
     CLEARED("fill, load and store buffers"),
@@ -116,6 +116,11 @@ const struct vcpu_state_row *vcpu_state_rows(size_t *count)
 {
     *count = ARRAY_SIZE(rows);
     return rows;
+}
+
+uint64_t vcpu_state_components(void)
+{
+    return machine.components;
 }
 
 bool vcpu_state_compacts(void)
@@ -181,12 +186,34 @@ static struct vcpu_barriers probe_barriers(void)
     return vcpu_barriers_decide(&facts);
 }
 
-/* SDM vol. 1, 13.4.3. Asked with all components in XCR0 and none in IA32_XSS. */
+/* CPUID.0DH.`subleaf`:EBX with `components` in XCR0 and none in IA32_XSS: bytes that an image of them takes.
+ */
+static uint32_t image_size(uint64_t components, uint32_t subleaf)
+{
+    const uint64_t xcr0 = cpu_xgetbv(0);
+    uint32_t size;
+
+    cpu_xsetbv(0, components);
+    size = cpu_cpuid(0xd, subleaf).ebx;
+    cpu_xsetbv(0, xcr0);
+    return size;
+}
+
+/* What XSAVE switches, if that goes into the area (SDM vol. 1, 13.4.2); else nothing of it. */
+static uint64_t probe_components(void)
+{
+    uint64_t components;
+
+    if ((cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) == 0)
+        return 0;
+    components = cpu_xcr0_supported() & VCPU_STATE_COMPONENTS;
+    return image_size(components, 0) <= sizeof(((struct area *)0)->xsave) ? components : 0;
+}
+
+/* SDM vol. 1, 13.4.3. */
 static bool probe_compaction(uint64_t components)
 {
-    const uint64_t xcr0 = components == 0 ? 0 : cpu_xgetbv(0);
     uint32_t size = XSAVE_HEADER_END;
-    bool right;
 
     if (components == 0)
         return false;
@@ -200,17 +227,12 @@ static bool probe_compaction(uint64_t components)
             size = (uint32_t)align_up(size, 64);
         size += leaf.eax;
     }
-    cpu_xsetbv(0, components);
-    right = cpu_cpuid(0xd, 1).ebx == size;
-    cpu_xsetbv(0, xcr0);
-    return right;
+    return image_size(components, 1) == size;
 }
 
 void vcpu_state_probe(bool efer_in_vmcs)
 {
-    bool has_xsave = (cpu_cpuid(1, 0).ecx & CPUID_1_ECX_XSAVE) != 0;
-
-    machine.components = has_xsave ? cpu_xcr0_supported() & VCPU_STATE_COMPONENTS : 0;
+    machine.components = probe_components();
     machine.compacts = probe_compaction(machine.components);
     machine.efer = efer_in_vmcs ? 0 : cpu_rdmsr(MSR_IA32_EFER) & ~X86_EFER_SCE;
     machine.barriers = probe_barriers();

@@ -10,14 +10,15 @@
 #include "lib/types.h"
 #include "vmx/barriers.h"
 
-/* The state components that the area has room for: no other may be offered to a guest (in XCR0; in IA32_XSS,
- * none). */
+/* The state components that are ever switched, and so may be offered to a guest (in XCR0; in IA32_XSS, none).
+ */
 #define VCPU_STATE_COMPONENTS                                                                                \
-    (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_OPMASK | X86_XCR0_ZMM_HI256 | X86_XCR0_HI16_ZMM)
+    (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_OPMASK | X86_XCR0_ZMM_HI256 | X86_XCR0_HI16_ZMM | \
+     X86_XCR0_PKRU)
 
 /*
- * A frame: x87, SSE, AVX and AVX-512, which end at byte 2688 of the standard format (SDM vol. 1, "Managing
- * state using XSAVE"), and the VMCS's MSR lists at its end.
+ * A frame: those components, which end at byte 2696 of the standard format on the processors that are known
+ * (SDM vol. 1, "Managing state using XSAVE"), and the VMCS's MSR lists at its end.
  */
 #define VCPU_XSAVE_AREA_SIZE 4096
 
@@ -77,6 +78,12 @@ const struct vcpu_state_row *vcpu_state_rows(size_t *count);
  * RDMSR may fault.
  */
 void vcpu_state_probe(bool efer_in_vmcs);
+
+/*
+ * The components that this machine's processors have and vcpu_state_save and _load switch, whatever XCR0 the
+ * guest has: what may be offered to it. 0: no XSAVE.
+ */
+uint64_t vcpu_state_components(void);
 
 /*
  * True if the compacted format of XSAVEC and XSAVES has the size that CPUID's own description of the

@@ -37,9 +37,9 @@
 
 /*
  * Bits of CR4 that the processor ignores without paging. It does not know that the guest has none where
- * shadow tables stand in for it.
+ * shadow tables stand in for it. (PKE is none of them: keys count in long mode only, RDPKRU wants it always.)
  */
-#define CR4_OF_PAGING        (X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE)
+#define CR4_OF_PAGING        (X86_CR4_SMEP | X86_CR4_SMAP)
 
 /* PAUSE-loop exiting, in ticks of the TSC: what lies closer together is one loop; how long one may last. */
 #define PAUSE_LOOP_GAP       128
@@ -253,6 +253,8 @@ void vcpu_reset(struct vcpu *vcpu)
 
     vcpu_state_reset(vcpu->state);
     vcpu_state_load(vcpu->state);
+    if (vcpu->shadow.vmcs.value != 0)
+        vcpu_link_shadow(vcpu, false);
     vcpu_write_control_state(vcpu, &control);
     vcpu_write_pat(vcpu, PAT_RESET);
     for (unsigned i = 0; i < ARRAY_SIZE(constants); i++)
@@ -352,6 +354,9 @@ static void deactivate(struct vcpu *vcpu)
 {
     if (!vmx_clear(vcpu->vmcs))
         panic("VMCLEAR of %#lx failed", vcpu->vmcs.value);
+    /* The processor may have cached it like one that is active. */
+    if (vcpu->shadow.vmcs.value != 0 && !vmx_clear(vcpu->shadow.vmcs))
+        panic("VMCLEAR of %#lx failed", vcpu->shadow.vmcs.value);
     vcpu->launched = false;
     vcpu->has_host_state = false;
 }

@@ -104,6 +104,12 @@ struct vcpu {
      */
     struct vcpu *beside;
     bool has_host_state; /* of the processor where it is active */
+
+    /* Frames of VMCS shadowing (vcpu_link_shadow), with contents; vmcs 0: there are none. */
+    struct vcpu_shadow {
+        hpa_t vmcs; /* a shadow VMCS */
+        hpa_t vmread_bitmap, vmwrite_bitmap;
+    } shadow;
 };
 
 /* How a vCPU that is built is set up. All memory is the caller's for as long as the vCPU lives. */
@@ -281,10 +287,42 @@ static inline void vcpu_put(struct vcpu *vcpu, struct vmcs_field field, uint64_t
     vcpu_set_known(vcpu, field);
 }
 
+/*
+ * Writes a field behind the cache's back: for those who write many that nobody is likely to look at, and call
+ * vcpu_forget at the end.
+ */
+static inline void vcpu_write_hardware(struct vmcs_field field, uint64_t value)
+{
+    if (unlikely(!vmx_write(field.encoding, value)))
+        panic("VMWRITE of %#lx to field %#x failed", value, field.encoding);
+}
+
+/* Of the fields that an exit changes, none is known any more. */
+static inline void vcpu_forget(struct vcpu *vcpu)
+{
+#pragma GCC unroll 8
+    for (unsigned word = 0; word < VCPU_FIELD_WORDS; word++)
+        vcpu->known[word] = 0;
+}
+
 static inline void vcpu_write(struct vcpu *vcpu, struct vmcs_field field, uint64_t value)
 {
     if (!vcpu_field_known(vcpu, field) || vcpu->values[field.index] != value)
         vcpu_put(vcpu, field, value);
+}
+
+/*
+ * With VMCS shadowing, VMREAD and VMWRITE of the guest go to vcpu->shadow.vmcs, as far as the bitmaps let
+ * them; without, all of them exit. vcpu->shadow has a VMCS, and the vCPU's own is current.
+ */
+static inline void vcpu_link_shadow(struct vcpu *vcpu, bool linked)
+{
+    const uint64_t other = vcpu_read(vcpu, VMCS_SECONDARY_CONTROLS) & ~(uint64_t)VMX_SECONDARY_VMCS_SHADOWING;
+
+    vcpu_write(vcpu, VMCS_VMREAD_BITMAP, vcpu->shadow.vmread_bitmap.value);
+    vcpu_write(vcpu, VMCS_VMWRITE_BITMAP, vcpu->shadow.vmwrite_bitmap.value);
+    vcpu_write(vcpu, VMCS_SECONDARY_CONTROLS, other | (linked ? VMX_SECONDARY_VMCS_SHADOWING : 0));
+    vcpu_write(vcpu, VMCS_VMCS_LINK_POINTER, linked ? vcpu->shadow.vmcs.value : UINT64_MAX);
 }
 
 /*
@@ -377,8 +415,8 @@ static inline void vcpu_write_pat(struct vcpu *vcpu, uint64_t value)
 
 /*
  * Gives the guest new values of CR0, CR3, CR4 and EFER, each where the policy puts it; the controls follow
- * EFER.LMA. In the shadow regime a guest without paging has none of CR4.SMEP, SMAP and PKE in the hardware,
- * whose paging is always on.
+ * EFER.LMA. In the shadow regime a guest without paging has neither CR4.SMEP nor SMAP in the hardware, whose
+ * paging is always on.
  */
 void vcpu_write_control_state(struct vcpu *vcpu, const struct cr_state *state);
 

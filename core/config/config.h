@@ -10,7 +10,7 @@
 
 #define CONFIG_PARTITIONS_MAX  16
 #define CONFIG_MODULES_MAX     16
-#define CONFIG_POLICIES_MAX    8
+#define CONFIG_POLICIES_MAX    32
 #define CONFIG_REASON_MAX      224
 #define CONFIG_NAME_MAX        31        /* characters of a partition's name */
 #define CONFIG_MEMORY_MIN      MIB(1)    /* of a partition */
@@ -97,7 +97,8 @@ struct config_partition {
     struct config_cpus cpus;
     enum config_paging paging;
     struct config_place paging_place;
-    bool nested; /* `nested = yes`: its vCPUs have VT-x; default no */
+    bool nested;            /* `nested = yes`: its vCPUs have VT-x; default no */
+    bool no_vmcs_shadowing; /* `vmcs-shadowing = no`: VMREAD and VMWRITE of theirs always exit */
     struct config_shared shared[CONFIG_SHARED_MAX];
     unsigned shared_count;
     unsigned timeout;    /* seconds that a guest has between power button and force */

@@ -422,6 +422,14 @@ static void read_nested(struct config_parser *parser, struct slice name, struct 
         parser->partition->nested = choice == 1;
 }
 
+static void read_vmcs_shadowing(struct config_parser *parser, struct slice name, struct config_token value)
+{
+    int choice = config_read_choice(parser, name, value, config_yes_words);
+
+    if (choice >= 0)
+        parser->partition->no_vmcs_shadowing = choice == 0;
+}
+
 /* ---- Kernel and files
  * --------------------------------------------------------------------------------------- */
 
@@ -617,6 +625,7 @@ static const struct config_key partition_keys[] = {
     {.name = "cpus", .read = read_cpus, .boots = BOOT_ANY},
     {.name = "paging", .read = read_paging, .boots = BOOT_ANY},
     {.name = "nested", .read = read_nested, .boots = BOOT_ANY},
+    {.name = "vmcs-shadowing", .read = read_vmcs_shadowing, .boots = BOOT_ANY},
     {.name = "boot", .read = read_boot, .required = true, .boots = BOOT_ANY},
     {.name = "kernel", .read = read_kernel, .required = true, .boots = BOOT_ANY},
     {.name = "initrd", .read = read_initrd, .boots = BOOT_LINUX},

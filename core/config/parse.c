@@ -35,8 +35,8 @@ static void report_unknown_key(struct config_parser *parser, const struct config
 
     for (const struct config_key *key = parser->section->keys; key->name; key++)
         config_text_add(&list, "%s%s", key == parser->section->keys ? "" : ", ", key->name);
-    for (int i = 0; parser->section->policies && i < CONFIG_POLICIES_MAX && parser->policies[i].name; i++)
-        config_text_add(&list, ", policy.%s", parser->policies[i].name);
+    if (parser->section->policies) /* there are many */
+        config_text_add(&list, ", policy.NAME");
     config_error_at(parser, name->place, "unknown key '%.*s'; %s has %s", CONFIG_QUOTE(name->text),
                     parser->section->title, buffer);
 }

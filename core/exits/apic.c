@@ -44,18 +44,18 @@ void exit_apic_mode_changed(struct partition_vcpu *v)
     paging_set_overlay(v, lapic->base, mode == APICV_XAPIC && apicv->accesses ? &page : NULL);
     apicv_set_mode(apicv, &v->vcpu, mode);
     if (v->nested != NULL)
-        nested_guest_forget_memory(v);
+        nested_memory_forget(&v->nested->memory);
 }
 
 /* An access that the processor does not virtualise: what it would do at any device's register. */
 void exit_apic_access(struct partition_vcpu *v)
 {
-    const uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
+    const uint64_t qualification = vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION);
     const unsigned type = QUALIFICATION_TYPE(qualification);
     const gpa_t gpa =
         GPA(align_down(partition_vcpu_lapic(v)->base, PAGE_SIZE) | QUALIFICATION_OFFSET(qualification));
 
-    if (v->vcpu.injection != 0 || type == ACCESS_DELIVERY || type == ACCESS_PHYSICAL_DELIVERY)
+    if (v->level->vcpu->injection != 0 || type == ACCESS_DELIVERY || type == ACCESS_PHYSICAL_DELIVERY)
         partition_crash(v, "event delivery through its local APIC at %#lx", gpa.value);
     else if (type == ACCESS_READ || type == ACCESS_WRITE)
         exit_emulate_access(v, gpa, type == ACCESS_WRITE);
@@ -71,11 +71,12 @@ void exit_apic_write(struct partition_vcpu *v)
     v->deadline_changed = true;
     vcpu_events_changed(&v->vcpu);
     lapic_write_virtualized(partition_vcpu_lapic(v),
-                            QUALIFICATION_OFFSET(vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION)));
+                            QUALIFICATION_OFFSET(vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION)));
 }
 
 /* After an EOI of a vector that the EOI-exit bitmap names. */
 void exit_virtualized_eoi(struct partition_vcpu *v)
 {
-    lapic_eoi_virtualized(partition_vcpu_lapic(v), (uint8_t)vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+    lapic_eoi_virtualized(partition_vcpu_lapic(v),
+                          (uint8_t)vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION));
 }

@@ -15,26 +15,30 @@
 
 void exit_external_interrupt(struct partition_vcpu *v)
 {
-    trap_dispatch((uint8_t)EVENT_VECTOR(vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO)));
+    trap_dispatch((uint8_t)EVENT_VECTOR(vcpu_read(v->level->vcpu, VMCS_EXIT_INTERRUPTION_INFO)));
 }
 
 void exit_events_changed(struct partition_vcpu *v)
 {
-    vcpu_events_changed(&v->vcpu);
+    vcpu_events_changed(v->level->vcpu);
 }
 
 void exit_triple_fault(struct partition_vcpu *v)
 {
-    partition_crash(v, "triple fault at rip %#lx", vcpu_read(&v->vcpu, VMCS_GUEST_RIP));
+    if (v->level->ops != NULL)
+        v->level->ops->triple_fault(v);
+    else
+        partition_crash(v, "triple fault at rip %#lx", vcpu_read(v->level->vcpu, VMCS_GUEST_RIP));
 }
 
 void exit_unexpected(struct partition_vcpu *v)
 {
-    uint32_t reason = (uint32_t)vcpu_read(&v->vcpu, VMCS_EXIT_REASON);
+    uint32_t reason = (uint32_t)vcpu_read(v->level->vcpu, VMCS_EXIT_REASON);
 
     partition_crash(v, "unexpected exit %u (%s) at rip %#lx, qualification %#lx", reason & EXIT_REASON_BASIC,
-                    vmx_exit_reason_name(reason & EXIT_REASON_BASIC), vcpu_read(&v->vcpu, VMCS_GUEST_RIP),
-                    vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+                    vmx_exit_reason_name(reason & EXIT_REASON_BASIC),
+                    vcpu_read(v->level->vcpu, VMCS_GUEST_RIP),
+                    vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION));
 }
 
 void exit_flagged(struct partition_vcpu *v, uint32_t reason)
@@ -43,7 +47,7 @@ void exit_flagged(struct partition_vcpu *v, uint32_t reason)
 
     if ((reason & EXIT_REASON_ENTRY_FAILURE) != 0)
         partition_crash(v, "VM entry failed: %s, qualification %#lx", vmx_exit_reason_name(basic),
-                        vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
+                        vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION));
     else if (basic < EXIT_REASON_COUNT && (reason & ~(EXIT_REASON_BASIC | EXIT_FLAG_BUS_LOCK)) == 0)
         exit_handlers[basic](v);
     else
@@ -52,8 +56,9 @@ void exit_flagged(struct partition_vcpu *v, uint32_t reason)
 
 void exit_instruction_failure(struct partition_vcpu *v)
 {
-    partition_crash(v, "VM entry failed: %s",
-                    vmx_instruction_error_text((unsigned)vcpu_read(&v->vcpu, VMCS_VM_INSTRUCTION_ERROR)));
+    partition_crash(
+        v, "VM entry failed: %s",
+        vmx_instruction_error_text((unsigned)vcpu_read(v->level->vcpu, VMCS_VM_INSTRUCTION_ERROR)));
 }
 
 /*
@@ -102,35 +107,40 @@ static void exception_or_nmi(struct partition_vcpu *v, uint64_t information)
     if (vector == X86_VECTOR_MC) {
         if (!machine_check_handle(true))
             partition_crash(v, "machine check: the processor cannot go on at rip %#lx",
-                            vcpu_read(&v->vcpu, VMCS_GUEST_RIP));
+                            vcpu_read(v->level->vcpu, VMCS_GUEST_RIP));
         return;
     }
-    vcpu_restore_nmi_blocking(&v->vcpu, information);
-    if (unlikely(v->stepping) && vector != X86_VECTOR_DB)
-        paging_end_step(v);
+    vcpu_restore_nmi_blocking(v->level->vcpu, information);
+    if (unlikely(v->level->stepping) && vector != X86_VECTOR_DB)
+        paging_end_step(v->level);
     if (vector == X86_VECTOR_DB) {
-        uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
+        uint64_t qualification = vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION);
 
-        if (unlikely(v->stepping)) {
-            paging_end_step(v);
+        if (unlikely(v->level->stepping)) {
+            paging_end_step(v->level);
             qualification &= ~X86_DR6_BS;
             if (qualification == 0)
                 return; /* Umbra's own step, and nothing of the guest's */
         }
-        exit_update_debug_registers(&v->vcpu, qualification);
-        exit_settle_single_step(&v->vcpu);
+        /* An exit that a guest hypervisor gets finds them as they were. */
+        if (unlikely(v->level->ops != NULL) && EVENT_TYPE(information) == VCPU_EVENT_HARDWARE_EXCEPTION &&
+            v->level->ops->takes_exception(v, X86_VECTOR_DB, 0, qualification))
+            return;
+        exit_update_debug_registers(v->level->vcpu, qualification);
+        exit_settle_single_step(v->level->vcpu);
     }
     if (EVENT_TYPE(information) == VCPU_EVENT_HARDWARE_EXCEPTION) {
         exit_inject_error(v, (uint8_t)vector,
-                          (uint32_t)vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE));
+                          (uint32_t)vcpu_read(v->level->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE));
         return;
     }
-    vcpu_requeue_event(&v->vcpu, information, 0, vcpu_read(&v->vcpu, VMCS_EXIT_INSTRUCTION_LENGTH));
+    vcpu_requeue_event(v->level->vcpu, information, 0,
+                       vcpu_read(v->level->vcpu, VMCS_EXIT_INSTRUCTION_LENGTH));
 }
 
 void exit_exception_or_nmi(struct partition_vcpu *v)
 {
-    const uint64_t information = vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO);
+    const uint64_t information = vcpu_read(v->level->vcpu, VMCS_EXIT_INTERRUPTION_INFO);
 
     if (EVENT_VECTOR(information) == X86_VECTOR_PF)
         exit_page_fault(v);

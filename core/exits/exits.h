@@ -3,7 +3,10 @@
 /*
  * What is done about each exit, one function a reason, found by one table. A handler leaves the vCPU ready
  * for its next entry, or asks for something with partition_request, partition_crash or run_interrupt_slice.
- * Called by core/run.c with the vCPU's VMCS current.
+ * Called by core/run.c for the partition's own guest, Lv1, and by core/exits/nested.c for a guest
+ * hypervisor's guest, Lv2: with the VMCS of the level that runs current, v->level. An exception or a fault
+ * that Lv2 is to get may end its run: v->level is Lv1's then, whose VMCS is current, so that a handler ends
+ * with what it injects.
  */
 #include "core/partition.h"
 
@@ -62,5 +65,13 @@ void exit_settle_single_step(struct vcpu *vcpu);
 bool exit_read_msr(struct partition_vcpu *v, uint32_t msr, uint64_t *value) __must_check;
 bool exit_write_msr(struct partition_vcpu *v, uint32_t msr, uint64_t value) __must_check;
 
-/* The guest gets a page fault at `address`. */
+/* The guest gets a page fault at `address`; exit_pass_page_fault: one whose translation is forgotten already.
+ */
 void exit_inject_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code);
+void exit_pass_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code);
+
+/*
+ * An access that Umbra made for the guest, through v->level->linear, ended in `fault` (STAGE_FAULT) at linear
+ * address `gla`: the guest gets a page fault, or its hypervisor an EPT violation.
+ */
+void exit_inject_access_fault(struct partition_vcpu *v, gla_t gla, const struct stage_fault *fault);

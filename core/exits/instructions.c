@@ -9,14 +9,29 @@
 #include "core/run.h"
 #include "vmx/events.h"
 
+/* `address`: of a page fault. */
+static void deliver(struct partition_vcpu *v, uint8_t vector, uint32_t error_code, uint64_t address)
+{
+    struct partition_level *level = v->level;
+    const bool has_error_code = (X86_EXCEPTIONS_WITH_ERROR_CODE & BIT(vector)) != 0;
+
+    if (unlikely(level->stepping))
+        paging_end_step(level);
+    if (unlikely(level->ops != NULL) && level->ops->takes_exception(v, vector, error_code, address))
+        return;
+    /* CR2 stays loaded while Umbra runs: it has no page faults of its own. */
+    if (vector == X86_VECTOR_PF)
+        cpu_write_cr2(address);
+    if (!vcpu_queue_exception(level->vcpu, vector, has_error_code, error_code))
+        exit_triple_fault(v);
+    else if (unlikely(level->ops != NULL) && vector != X86_VECTOR_DF &&
+             EVENT_VECTOR(level->vcpu->injection) == X86_VECTOR_DF)
+        (void)level->ops->takes_exception(v, X86_VECTOR_DF, 0, 0); /* what two exceptions have become */
+}
+
 void exit_inject_error(struct partition_vcpu *v, uint8_t vector, uint32_t error_code)
 {
-    bool has_error_code = (X86_EXCEPTIONS_WITH_ERROR_CODE & BIT(vector)) != 0;
-
-    if (unlikely(v->stepping))
-        paging_end_step(v);
-    if (!vcpu_queue_exception(&v->vcpu, vector, has_error_code, error_code))
-        exit_triple_fault(v);
+    deliver(v, vector, error_code, 0);
 }
 
 void exit_inject(struct partition_vcpu *v, uint8_t vector)
@@ -24,15 +39,26 @@ void exit_inject(struct partition_vcpu *v, uint8_t vector)
     exit_inject_error(v, vector, 0);
 }
 
+void exit_pass_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code)
+{
+    deliver(v, X86_VECTOR_PF, error_code, address);
+}
+
 void exit_inject_page_fault(struct partition_vcpu *v, uint64_t address, uint32_t error_code)
 {
     /* A page fault invalidates its address, also one that Umbra found (SDM vol. 3, "Operations that
      * Invalidate TLBs"). */
-    if (v->vcpu.regime == VCPU_REGIME_SHADOW)
+    if (v->level->vcpu->regime == VCPU_REGIME_SHADOW)
         paging_invalidate_address(v, paging_tag(v), address);
-    /* CR2 stays loaded while Umbra runs: it has no page faults of its own. */
-    cpu_write_cr2(address);
-    exit_inject_error(v, X86_VECTOR_PF, error_code);
+    deliver(v, X86_VECTOR_PF, error_code, address);
+}
+
+void exit_inject_access_fault(struct partition_vcpu *v, gla_t gla, const struct stage_fault *fault)
+{
+    if (fault->stage == &v->level->walk.stage)
+        exit_inject_page_fault(v, fault->address, (uint32_t)fault->error_code);
+    else
+        v->level->ops->memory_fault(v, gla, fault);
 }
 
 void exit_nothing(struct partition_vcpu *v)
@@ -49,7 +75,7 @@ void exit_pause(struct partition_vcpu *v)
 
 void exit_skip(struct partition_vcpu *v)
 {
-    vcpu_skip_instruction(&v->vcpu);
+    vcpu_skip_instruction(v->level->vcpu);
 }
 
 void exit_undefined_opcode(struct partition_vcpu *v)

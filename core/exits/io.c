@@ -6,12 +6,8 @@
 #include "arch/x86/registers.h"
 #include "core/exits/exits.h"
 #include "core/exits/linear.h"
-
-#define QUALIFICATION_SIZE(q)       ((unsigned)((q)&7) + 1)
-#define QUALIFICATION_IN            BIT(3)
-#define QUALIFICATION_STRING        BIT(4)
-#define QUALIFICATION_REPEAT        BIT(5)
-#define QUALIFICATION_PORT(q)       ((uint16_t)((q) >> 16))
+#include "core/exits/qualifications.h"
+#include "core/paging.h"
 
 #define INFORMATION_ADDRESS_SIZE(i) (2U << ((i) >> 7 & 7)) /* bytes */
 #define INFORMATION_SEGMENT(i)      ((enum decode_segment)((i) >> 15 & 7))
@@ -42,6 +38,7 @@ static void advance(uint64_t *reg, uint64_t by, unsigned address_size)
 static bool move_element(struct partition_vcpu *v, uint16_t port, unsigned size, bool in,
                          enum decode_segment segment, uint64_t offset, unsigned how)
 {
+    const struct stage_chain *linear = &v->level->linear;
     struct guest_transfer transfer;
     uint32_t value = 0;
     uint8_t vector;
@@ -55,21 +52,21 @@ static bool move_element(struct partition_vcpu *v, uint16_t port, unsigned size,
     if (in) {
         /* The device must not lose what the guest cannot take: the access is asked for before the port is
          * read. */
-        error = guest_linear_check(&v->linear, gla, size, how | PAGING_WRITE, &transfer);
+        error = guest_linear_check(linear, gla, size, how | PAGING_WRITE, &transfer);
         if (error == 0) {
             value = platform_port_read(&v->partition->platform, port, size);
-            error = guest_linear_write(&v->linear, gla, &value, size, how, &transfer);
+            error = guest_linear_write(linear, gla, &value, size, how, &transfer);
         }
     } else {
-        error = guest_linear_read(&v->linear, gla, &value, size, how, &transfer);
+        error = guest_linear_read(linear, gla, &value, size, how, &transfer);
         if (error == 0)
             platform_port_write(&v->partition->platform, port, size, value);
     }
     if (error == 0)
         return true;
     if (transfer.outcome == STAGE_FAULT)
-        exit_inject_page_fault(v, transfer.fault.address, (uint32_t)transfer.fault.error_code);
-    else
+        exit_inject_access_fault(v, GLA(gla.value + transfer.done), &transfer.fault);
+    else if (transfer.outcome != STAGE_AGAIN) /* else the guest tries once more */
         partition_crash(v, "string I/O at %#lx, where it has no memory", gla.value);
     return false;
 }
@@ -80,7 +77,8 @@ static bool move_element(struct partition_vcpu *v, uint16_t port, unsigned size,
  */
 static void hit_breakpoints(struct partition_vcpu *v, uint16_t port, unsigned size)
 {
-    uint64_t dr7 = vcpu_read(&v->vcpu, VMCS_GUEST_DR7);
+    struct vcpu *vcpu = v->level->vcpu;
+    uint64_t dr7 = vcpu_read(vcpu, VMCS_GUEST_DR7);
     const uint64_t addresses[4] = {cpu_read_dr0(), cpu_read_dr1(), cpu_read_dr2(), cpu_read_dr3()};
     uint64_t hit = 0;
 
@@ -93,23 +91,23 @@ static void hit_breakpoints(struct partition_vcpu *v, uint16_t port, unsigned si
             hit |= X86_DR6_B(i);
     }
     if (hit != 0)
-        vcpu_write(&v->vcpu, VMCS_GUEST_PENDING_DEBUG,
-                   vcpu_read(&v->vcpu, VMCS_GUEST_PENDING_DEBUG) | hit | PENDING_ENABLED_BREAKPOINT);
+        vcpu_write(vcpu, VMCS_GUEST_PENDING_DEBUG,
+                   vcpu_read(vcpu, VMCS_GUEST_PENDING_DEBUG) | hit | PENDING_ENABLED_BREAKPOINT);
 }
 
 static void check_breakpoints(struct partition_vcpu *v, uint16_t port, unsigned size)
 {
-    if (unlikely((vcpu_read(&v->vcpu, VMCS_GUEST_DR7) & DR7_ENABLES) != 0) &&
-        (vcpu_read_cr4(&v->vcpu) & X86_CR4_DE) != 0)
+    if (unlikely((vcpu_read(v->level->vcpu, VMCS_GUEST_DR7) & DR7_ENABLES) != 0) &&
+        (paging_read_cr4(v) & X86_CR4_DE) != 0)
         hit_breakpoints(v, port, size);
 }
 
 static void string_io(struct partition_vcpu *v, uint64_t qualification)
 {
-    struct vcpu *vcpu = &v->vcpu;
-    bool in = (qualification & QUALIFICATION_IN) != 0;
-    bool repeat = (qualification & QUALIFICATION_REPEAT) != 0;
-    unsigned size = QUALIFICATION_SIZE(qualification);
+    struct vcpu *vcpu = v->level->vcpu;
+    bool in = (qualification & IO_IN) != 0;
+    bool repeat = (qualification & IO_REPEAT) != 0;
+    unsigned size = IO_SIZE(qualification);
     uint64_t information = vcpu_read(vcpu, VMCS_EXIT_INSTRUCTION_INFO);
     unsigned address_size = INFORMATION_ADDRESS_SIZE(information);
     uint64_t mask = size_mask(address_size);
@@ -128,9 +126,9 @@ static void string_io(struct partition_vcpu *v, uint64_t qualification)
             vcpu_end_step(vcpu); /* RIP stays: the rest comes with the next exit */
             return;
         }
-        if (!move_element(v, QUALIFICATION_PORT(qualification), size, in, segment, *pointer & mask, how))
+        if (!move_element(v, IO_PORT(qualification), size, in, segment, *pointer & mask, how))
             return;
-        check_breakpoints(v, QUALIFICATION_PORT(qualification), size);
+        check_breakpoints(v, IO_PORT(qualification), size);
         advance(pointer, step, address_size);
         if (!repeat)
             break;
@@ -142,29 +140,29 @@ static void string_io(struct partition_vcpu *v, uint64_t qualification)
 /* IN or OUT of one register. */
 static void port_io(struct partition_vcpu *v, uint64_t qualification)
 {
-    unsigned size = QUALIFICATION_SIZE(qualification);
-    uint64_t *rax = &v->vcpu.registers[VCPU_RAX];
+    unsigned size = IO_SIZE(qualification);
+    struct vcpu *vcpu = v->level->vcpu;
+    uint64_t *rax = &vcpu->registers[VCPU_RAX];
 
-    if (qualification & QUALIFICATION_IN) {
-        uint64_t value = platform_port_read(&v->partition->platform, QUALIFICATION_PORT(qualification), size);
+    if (qualification & IO_IN) {
+        uint64_t value = platform_port_read(&v->partition->platform, IO_PORT(qualification), size);
         uint64_t mask = size_mask(size);
         /* A 32-bit result clears the upper half of RAX, a smaller one leaves the rest alone. */
         *rax = (value & mask) | (size == 4 ? 0 : *rax & ~mask);
     } else {
-        platform_port_write(&v->partition->platform, QUALIFICATION_PORT(qualification), size,
+        platform_port_write(&v->partition->platform, IO_PORT(qualification), size,
                             (uint32_t)(*rax & size_mask(size)));
     }
-    check_breakpoints(v, QUALIFICATION_PORT(qualification), size);
-    vcpu_skip_instruction(&v->vcpu);
+    check_breakpoints(v, IO_PORT(qualification), size);
+    vcpu_skip_instruction(vcpu);
 }
 
 void exit_io(struct partition_vcpu *v)
 {
-    uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
-    bool moves = (qualification & QUALIFICATION_IN) == 0 ||
-                 platform_read_moves_deadline(QUALIFICATION_PORT(qualification));
+    uint64_t qualification = vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION);
+    bool moves = (qualification & IO_IN) == 0 || platform_read_moves_deadline(IO_PORT(qualification));
 
-    if (unlikely((qualification & QUALIFICATION_STRING) != 0))
+    if (unlikely((qualification & IO_STRING) != 0))
         string_io(v, qualification);
     else
         port_io(v, qualification);

@@ -16,7 +16,7 @@
 
 static uint64_t segment_field(struct partition_vcpu *v, unsigned first, enum decode_segment segment)
 {
-    return vcpu_read(&v->vcpu, vmcs_field_at(first + segment));
+    return vcpu_read(v->level->vcpu, vmcs_field_at(first + segment));
 }
 
 static uint64_t segment_rights(struct partition_vcpu *v, enum decode_segment segment)
@@ -28,14 +28,14 @@ enum decode_mode linear_mode(struct partition_vcpu *v)
 {
     uint64_t rights = segment_rights(v, DECODE_CS);
 
-    if ((rights & RIGHTS_LONG) != 0 && (vcpu_read_efer(&v->vcpu) & X86_EFER_LMA) != 0)
+    if ((rights & RIGHTS_LONG) != 0 && (vcpu_read_efer(v->level->vcpu) & X86_EFER_LMA) != 0)
         return DECODE_MODE_64;
     return rights & RIGHTS_BIG ? DECODE_MODE_32 : DECODE_MODE_16;
 }
 
 unsigned linear_cpl(struct partition_vcpu *v)
 {
-    return (unsigned)vcpu_read(&v->vcpu, VMCS_GUEST_SS_ACCESS_RIGHTS) >> 5 & 3;
+    return (unsigned)vcpu_read(v->level->vcpu, VMCS_GUEST_SS_ACCESS_RIGHTS) >> 5 & 3;
 }
 
 unsigned linear_stack_size(struct partition_vcpu *v)
@@ -47,9 +47,7 @@ unsigned linear_stack_size(struct partition_vcpu *v)
 
 unsigned linear_prepare(struct partition_vcpu *v)
 {
-    const struct walk_x86_registers registers = paging_registers(v);
-
-    walk_x86_set(&v->walk, &registers);
+    paging_update_walk(v);
     return linear_access(v);
 }
 
@@ -59,7 +57,7 @@ unsigned linear_access(struct partition_vcpu *v)
 
     if (linear_cpl(v) == 3)
         how |= PAGING_USER;
-    if (vcpu_read(&v->vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_AC)
+    if (vcpu_read(v->level->vcpu, VMCS_GUEST_RFLAGS) & X86_RFLAGS_AC)
         how |= STAGE_ACCESS_AC;
     return how;
 }
@@ -73,7 +71,7 @@ static bool is_canonical(uint64_t address, bool five_levels)
 
 bool linear_is_canonical(struct partition_vcpu *v, uint64_t address)
 {
-    return is_canonical(address, (vcpu_read_cr4(&v->vcpu) & X86_CR4_LA57) != 0);
+    return is_canonical(address, (paging_read_cr4(v) & X86_CR4_LA57) != 0);
 }
 
 /* Whether [offset, offset + size) lies inside a segment of a legacy mode. */
@@ -104,7 +102,7 @@ bool linear_address(struct partition_vcpu *v, enum decode_segment segment, uint6
     if (linear_mode(v) == DECODE_MODE_64) {
         bool based = segment == DECODE_FS || segment == DECODE_GS;
         *gla = GLA(based ? base + offset : offset);
-        bool five_levels = (vcpu_read_cr4(&v->vcpu) & X86_CR4_LA57) != 0;
+        bool five_levels = (paging_read_cr4(v) & X86_CR4_LA57) != 0;
         return is_canonical(gla->value, five_levels) && is_canonical(gla->value + size - 1, five_levels);
     }
 

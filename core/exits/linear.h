@@ -2,7 +2,7 @@
 #pragma once
 /*
  * A guest's linear addresses and segments, for instructions that Umbra executes in its place (SDM vol. 3,
- * "Limit checking", "Type checking"). All want the vCPU's VMCS current.
+ * "Limit checking", "Type checking"): the guest of the level that runs, whose VMCS is current.
  */
 #include "arch/x86/decode.h"
 #include "core/partition.h"
@@ -20,8 +20,8 @@ unsigned linear_stack_size(struct partition_vcpu *v);
 unsigned linear_access(struct partition_vcpu *v);
 
 /*
- * Brings v->walk up to date with the guest's registers, so that v->linear translates its linear addresses
- * now. Returns linear_access.
+ * Brings v->level->walk up to date with the guest's registers, so that v->level->linear translates its linear
+ * addresses now. Returns linear_access.
  */
 unsigned linear_prepare(struct partition_vcpu *v);
 

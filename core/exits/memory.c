@@ -5,43 +5,51 @@
 #include "core/emulate.h"
 #include "core/exits/exits.h"
 #include "core/exits/linear.h"
+#include "core/exits/qualifications.h"
 #include "lib/string.h"
 #include "vmx/events.h"
 
-/* Exit qualification for EPT violations (SDM vol. 3, table 28-7). */
-#define QUALIFICATION_READ         BIT(0)
-#define QUALIFICATION_WRITE        BIT(1)
-#define QUALIFICATION_FETCH        BIT(2)
-#define QUALIFICATION_LINEAR_VALID BIT(7)
-#define QUALIFICATION_NOT_TABLES   BIT(8)
+/* An instruction that is emulated. */
+struct operation {
+    struct partition_vcpu *v;
+    gla_t gla;                /* of an access that could not be made, */
+    struct stage_fault fault; /* and why */
+};
 
 static bool op_linear(void *context, enum decode_segment segment, uint64_t offset, unsigned size, bool write,
                       gla_t *gla, struct emulate_fault *fault)
 {
+    const struct operation *o = context;
     uint8_t vector;
 
-    if (linear_address(context, segment, offset, size, write, gla, &vector))
+    if (linear_address(o->v, segment, offset, size, write, gla, &vector))
         return true;
     *fault = (struct emulate_fault){.vector = vector, .has_error_code = true};
     return false;
 }
 
-static void op_mmio_read(void *context, gpa_t gpa, unsigned size, uint64_t *value)
+static void read_device(struct partition_vcpu *v, gpa_t gpa, unsigned size, uint64_t *value)
 {
-    struct partition_vcpu *v = context;
-
     if (!platform_mmio_read(&v->partition->platform, v->number, gpa, size, value))
         *value = UINT64_MAX;
 }
 
-static void op_mmio_write(void *context, gpa_t gpa, unsigned size, uint64_t value)
+static void write_device(struct partition_vcpu *v, gpa_t gpa, unsigned size, uint64_t value)
 {
-    struct partition_vcpu *v = context;
-
     /* An EOI or a lower TPR lets through what waited in the local APIC. */
     vcpu_events_changed(&v->vcpu);
     /* What nobody decodes is lost, as on a bus. */
     (void)platform_mmio_write(&v->partition->platform, v->number, gpa, size, value);
+}
+
+static void op_mmio_read(void *context, gpa_t gpa, unsigned size, uint64_t *value)
+{
+    read_device(((const struct operation *)context)->v, gpa, size, value);
+}
+
+static void op_mmio_write(void *context, gpa_t gpa, unsigned size, uint64_t value)
+{
+    write_device(((const struct operation *)context)->v, gpa, size, value);
 }
 
 /* An access to a linear address that the emulation makes for the guest. */
@@ -51,17 +59,18 @@ struct access {
     uint8_t *bytes; /* of the operand */
 };
 
-/* What the emulator is told when the chain answered otherwise than with memory, or none. */
-static enum emulate_access refuse(const struct guest_transfer *transfer, struct emulate_fault *fault)
+/*
+ * What the emulator is told when the chain answered otherwise than with memory, or none, to an access at
+ * `gla`. It calls any fault a page fault; whose it is, and what it becomes, is kept in *o.
+ */
+static enum emulate_access refuse(struct operation *o, gla_t gla, const struct guest_transfer *transfer,
+                                  struct emulate_fault *fault)
 {
     if (transfer->outcome == STAGE_AGAIN)
         return EMULATE_ACCESS_AGAIN;
-    *fault = (struct emulate_fault){
-        .vector = X86_VECTOR_PF,
-        .has_error_code = true,
-        .error_code = (uint32_t)transfer->fault.error_code,
-        .address = transfer->fault.address,
-    };
+    o->gla = GLA(gla.value + transfer->done);
+    o->fault = transfer->fault;
+    *fault = (struct emulate_fault){.vector = X86_VECTOR_PF, .has_error_code = true};
     return EMULATE_ACCESS_FAULT;
 }
 
@@ -74,41 +83,42 @@ static void access_device(struct partition_vcpu *v, const struct access *access,
 
         if (access->write) {
             memcpy(&value, bytes + i, unit);
-            op_mmio_write(v, GPA(gpa.value + i), unit, value);
+            write_device(v, GPA(gpa.value + i), unit, value);
         } else {
-            op_mmio_read(v, GPA(gpa.value + i), unit, &value);
+            read_device(v, GPA(gpa.value + i), unit, &value);
             memcpy(bytes + i, &value, unit);
         }
     }
 }
 
 /* Bytes within one page: of memory, or of what is there in its place. */
-static enum emulate_access access_page(struct partition_vcpu *v, const struct access *access, gla_t gla,
+static enum emulate_access access_page(struct operation *o, const struct access *access, gla_t gla,
                                        uint8_t *bytes, unsigned size, unsigned unit,
                                        struct emulate_fault *fault)
 {
+    const struct stage_chain *linear = &o->v->level->linear;
     struct guest_transfer transfer;
-    int error = access->write ? guest_linear_write(&v->linear, gla, bytes, size, access->how, &transfer)
-                              : guest_linear_read(&v->linear, gla, bytes, size, access->how, &transfer);
+    int error = access->write ? guest_linear_write(linear, gla, bytes, size, access->how, &transfer)
+                              : guest_linear_read(linear, gla, bytes, size, access->how, &transfer);
 
     if (error == 0)
         return EMULATE_ACCESS_DONE;
     if (transfer.outcome != STAGE_NO_MEMORY)
-        return refuse(&transfer, fault);
-    access_device(v, access, GPA(transfer.fault.address), bytes, size, unit);
+        return refuse(o, gla, &transfer, fault);
+    access_device(o->v, access, GPA(transfer.fault.address), bytes, size, unit);
     return EMULATE_ACCESS_DONE;
 }
 
 /* Whether the guest may make the access to the page of `gla`, whatever is there. */
-static enum emulate_access check_page(struct partition_vcpu *v, const struct access *access, gla_t gla,
+static enum emulate_access check_page(struct operation *o, const struct access *access, gla_t gla,
                                       struct emulate_fault *fault)
 {
     struct guest_transfer transfer;
 
-    if (guest_linear_check(&v->linear, gla, 1, access->how, &transfer) == 0 ||
+    if (guest_linear_check(&o->v->level->linear, gla, 1, access->how, &transfer) == 0 ||
         transfer.outcome == STAGE_NO_MEMORY)
         return EMULATE_ACCESS_DONE;
-    return refuse(&transfer, fault);
+    return refuse(o, gla, &transfer, fault);
 }
 
 /*
@@ -116,7 +126,7 @@ static enum emulate_access check_page(struct partition_vcpu *v, const struct acc
  * its own, after both are known to be allowed, and a device gets its bytes one by one. Only a guest whose
  * other processor withdraws the second page in between is left with half an access.
  */
-static enum emulate_access access_linear(struct partition_vcpu *v, const struct access *access, gla_t gla,
+static enum emulate_access access_linear(struct operation *o, const struct access *access, gla_t gla,
                                          unsigned size, struct emulate_fault *fault)
 {
     const unsigned first = (unsigned)min_u64(size, PAGE_SIZE - gla.value % PAGE_SIZE);
@@ -124,44 +134,44 @@ static enum emulate_access access_linear(struct partition_vcpu *v, const struct 
     enum emulate_access result;
 
     if (first == size)
-        return access_page(v, access, gla, access->bytes, size, size, fault);
+        return access_page(o, access, gla, access->bytes, size, size, fault);
 
-    if (linear_mode(v) != DECODE_MODE_64)
+    if (linear_mode(o->v) != DECODE_MODE_64)
         next = GLA((uint32_t)next.value);
-    result = check_page(v, access, gla, fault);
+    result = check_page(o, access, gla, fault);
     if (result == EMULATE_ACCESS_DONE)
-        result = check_page(v, access, next, fault);
+        result = check_page(o, access, next, fault);
     if (result == EMULATE_ACCESS_DONE)
-        result = access_page(v, access, gla, access->bytes, first, 1, fault);
+        result = access_page(o, access, gla, access->bytes, first, 1, fault);
     if (result == EMULATE_ACCESS_DONE)
-        result = access_page(v, access, next, access->bytes + first, size - first, 1, fault);
+        result = access_page(o, access, next, access->bytes + first, size - first, 1, fault);
     return result;
 }
 
 static enum emulate_access op_memory_read(void *context, gla_t gla, unsigned size, bool modify,
                                           uint64_t *value, struct emulate_fault *fault)
 {
-    struct partition_vcpu *v = context;
+    struct operation *o = context;
     const struct access access = {
-        .how = linear_prepare(v) | PAGING_READ | (modify ? PAGING_WRITE : 0),
+        .how = linear_prepare(o->v) | PAGING_READ | (modify ? PAGING_WRITE : 0),
         .bytes = (uint8_t *)value,
     };
 
     *value = 0;
-    return access_linear(v, &access, gla, size, fault);
+    return access_linear(o, &access, gla, size, fault);
 }
 
 static enum emulate_access op_memory_write(void *context, gla_t gla, unsigned size, uint64_t value,
                                            struct emulate_fault *fault)
 {
-    struct partition_vcpu *v = context;
+    struct operation *o = context;
     const struct access access = {
-        .how = linear_prepare(v) | PAGING_WRITE,
+        .how = linear_prepare(o->v) | PAGING_WRITE,
         .write = true,
         .bytes = (uint8_t *)&value,
     };
 
-    return access_linear(v, &access, gla, size, fault);
+    return access_linear(o, &access, gla, size, fault);
 }
 
 static const struct emulate_ops emulate_ops = {
@@ -176,17 +186,17 @@ static const struct emulate_ops emulate_ops = {
 static bool fetch(struct partition_vcpu *v, uint8_t *bytes, size_t *length)
 {
     struct guest_transfer transfer;
-    uint64_t rip = vcpu_read(&v->vcpu, VMCS_GUEST_RIP);
+    uint64_t rip = vcpu_read(v->level->vcpu, VMCS_GUEST_RIP);
     bool is_64 = linear_mode(v) == DECODE_MODE_64;
-    uint64_t start = is_64 ? rip : (uint32_t)(vcpu_read(&v->vcpu, VMCS_GUEST_CS_BASE) + rip);
+    uint64_t start = is_64 ? rip : (uint32_t)(vcpu_read(v->level->vcpu, VMCS_GUEST_CS_BASE) + rip);
     unsigned how = linear_prepare(v) | PAGING_EXECUTE;
-    int error = guest_linear_read(&v->linear, GLA(start), bytes, DECODE_LENGTH_MAX, how, &transfer);
+    int error = guest_linear_read(&v->level->linear, GLA(start), bytes, DECODE_LENGTH_MAX, how, &transfer);
 
     *length = transfer.done;
     if (error == 0 || transfer.done > 0)
         return true;
     if (transfer.outcome == STAGE_FAULT)
-        exit_inject_page_fault(v, transfer.fault.address, (uint32_t)transfer.fault.error_code);
+        exit_inject_access_fault(v, GLA(start), &transfer.fault);
     else if (transfer.outcome != STAGE_AGAIN) /* else the guest tries once more */
         partition_crash(v, "device access by an instruction outside its memory, at rip %#lx", rip);
     return false;
@@ -199,23 +209,25 @@ static void crash_undecoded(struct partition_vcpu *v, gpa_t gpa, const uint8_t *
     memcpy(&first, bytes, length < sizeof(first) ? length : sizeof(first));
     partition_crash(
         v, "access to %#lx by an instruction that Umbra does not emulate, at rip %#lx (first bytes %016lx)",
-        gpa.value, vcpu_read(&v->vcpu, VMCS_GUEST_RIP), __builtin_bswap64(first));
+        gpa.value, vcpu_read(v->level->vcpu, VMCS_GUEST_RIP), __builtin_bswap64(first));
 }
 
-static void finish(struct partition_vcpu *v, enum emulate_result result, const struct emulate *emulate,
+static void finish(const struct operation *o, enum emulate_result result, const struct emulate *emulate,
                    const struct decode_instruction *instruction)
 {
+    struct partition_vcpu *v = o->v;
+
     switch (result) {
     case EMULATE_DONE:
         /* The exit gives no length for what is no instruction of its own: it is known from decoding. */
-        vcpu_skip_bytes(&v->vcpu, instruction->length);
+        vcpu_skip_bytes(v->level->vcpu, instruction->length);
         break;
     case EMULATE_AGAIN:
-        vcpu_end_step(&v->vcpu);
+        vcpu_end_step(v->level->vcpu);
         break;
     case EMULATE_FAULT:
         if (emulate->fault.vector == X86_VECTOR_PF)
-            exit_inject_page_fault(v, emulate->fault.address, emulate->fault.error_code);
+            exit_inject_access_fault(v, o->gla, &o->fault);
         else
             exit_inject_error(v, emulate->fault.vector, emulate->fault.error_code);
         break;
@@ -229,13 +241,15 @@ void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write)
     uint8_t bytes[DECODE_LENGTH_MAX];
     size_t length;
     struct decode_instruction instruction;
-    uint64_t rflags = vcpu_read(&v->vcpu, VMCS_GUEST_RFLAGS);
+    struct vcpu *vcpu = v->level->vcpu;
+    struct operation operation = {.v = v};
+    uint64_t rflags = vcpu_read(vcpu, VMCS_GUEST_RFLAGS);
     struct emulate emulate = {
         .ops = &emulate_ops,
-        .context = v,
-        .registers = v->vcpu.registers,
+        .context = &operation,
+        .registers = vcpu->registers,
         .rflags = &rflags,
-        .rip = vcpu_read(&v->vcpu, VMCS_GUEST_RIP),
+        .rip = vcpu_read(vcpu, VMCS_GUEST_RIP),
         .stack_size = (uint8_t)linear_stack_size(v),
         .gpa = gpa,
         .write = write,
@@ -249,19 +263,19 @@ void exit_emulate_access(struct partition_vcpu *v, gpa_t gpa, bool write)
     }
     v->mmio++;
     v->deadline_changed = true;
-    v->vcpu.registers[VCPU_RSP] = vcpu_read(&v->vcpu, VMCS_GUEST_RSP);
+    vcpu->registers[VCPU_RSP] = vcpu_read(vcpu, VMCS_GUEST_RSP);
     enum emulate_result result = emulate_instruction(&emulate, &instruction);
-    vcpu_write(&v->vcpu, VMCS_GUEST_RSP, v->vcpu.registers[VCPU_RSP]);
+    vcpu_write(vcpu, VMCS_GUEST_RSP, vcpu->registers[VCPU_RSP]);
     /* Such an exit saves RF = 1, which an instruction that has come to its end clears. */
     if (result == EMULATE_DONE)
         rflags &= ~X86_RFLAGS_RF;
-    vcpu_write(&v->vcpu, VMCS_GUEST_RFLAGS, rflags);
-    finish(v, result, &emulate, &instruction);
+    vcpu_write(vcpu, VMCS_GUEST_RFLAGS, rflags);
+    finish(&operation, result, &emulate, &instruction);
 }
 
 void exit_no_memory(struct partition_vcpu *v, gpa_t gpa, unsigned access)
 {
-    if (v->vcpu.injection != 0)
+    if (v->level->vcpu->injection != 0)
         partition_crash(v, "event delivery through %#lx, where it has no memory", gpa.value);
     else if ((access & PAGING_EXECUTE) != 0)
         exit_inject(v, X86_VECTOR_UD); /* nobody answers: all ones, which is no instruction */
@@ -273,16 +287,13 @@ void exit_ept_violation(struct partition_vcpu *v)
 {
     uint64_t qualification = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
     gpa_t gpa = GPA(vcpu_read(&v->vcpu, VMCS_GUEST_PHYSICAL_ADDRESS));
-    unsigned access = (qualification & QUALIFICATION_READ ? PAGING_READ : 0) |
-                      (qualification & QUALIFICATION_WRITE ? PAGING_WRITE : 0) |
-                      (qualification & QUALIFICATION_FETCH ? PAGING_EXECUTE : 0);
-    const unsigned in_tables = qualification & (QUALIFICATION_LINEAR_VALID | QUALIFICATION_NOT_TABLES);
+    const unsigned access = violation_access(qualification);
     struct vtlb_result result;
 
     vcpu_restore_nmi_blocking(&v->vcpu, qualification);
     if (vtlb_miss(&v->ept, gpa.value, access, &result) == VTLB_FILLED)
         return;
-    if (in_tables == QUALIFICATION_LINEAR_VALID && v->vcpu.injection == 0 && (access & PAGING_EXECUTE) == 0)
+    if (violation_is_in_tables(qualification) && v->vcpu.injection == 0 && (access & PAGING_EXECUTE) == 0)
         partition_crash(v, "page tables at %#lx, where it has no memory", gpa.value);
     else
         exit_no_memory(v, gpa, access);

@@ -160,7 +160,7 @@ static bool read_efer(struct partition_vcpu *v, uint32_t msr, const struct msr_p
                       uint64_t *value)
 {
     (void)msr, (void)row;
-    *value = vcpu_read_efer(&v->vcpu);
+    *value = vcpu_read_efer(v->level->vcpu);
     return true;
 }
 
@@ -171,8 +171,8 @@ static bool write_efer(struct partition_vcpu *v, uint32_t msr, const struct msr_
     unsigned effects = 0;
 
     (void)msr, (void)row;
-    vcpu_read_control_state(&v->vcpu, &state);
-    return policy_efer_write(v->vcpu.policy, &state, *value, &effects) != CR_GP &&
+    paging_read_control(v, &state);
+    return policy_efer_write(v->level->vcpu->policy, &state, *value, &effects) != CR_GP &&
            paging_write_control(v, &state, effects);
 }
 
@@ -180,7 +180,7 @@ static bool read_pat(struct partition_vcpu *v, uint32_t msr, const struct msr_po
                      uint64_t *value)
 {
     (void)msr, (void)row;
-    *value = vcpu_read_pat(&v->vcpu);
+    *value = vcpu_read_pat(v->level->vcpu);
     return true;
 }
 
@@ -233,7 +233,7 @@ static bool read_debugctl(struct partition_vcpu *v, uint32_t msr, const struct m
                           uint64_t *value)
 {
     (void)msr, (void)row;
-    *value = vcpu_read(&v->vcpu, VMCS_GUEST_DEBUGCTL);
+    *value = vcpu_read(v->level->vcpu, VMCS_GUEST_DEBUGCTL);
     return true;
 }
 
@@ -243,7 +243,7 @@ static bool write_debugctl(struct partition_vcpu *v, uint32_t msr, const struct 
     (void)msr;
     if ((*value & ~row->value) != 0)
         return false;
-    vcpu_write(&v->vcpu, VMCS_GUEST_DEBUGCTL, *value);
+    vcpu_write(v->level->vcpu, VMCS_GUEST_DEBUGCTL, *value);
     return true;
 }
 
@@ -308,7 +308,7 @@ static bool read_vmx(struct partition_vcpu *v, uint32_t msr, const struct msr_po
                      uint64_t *value)
 {
     if (v->nested != NULL)
-        return nested_guest_read_msr(v, msr, value);
+        return nested_guest_read_capability(v, msr, value);
     *value = row->value;
     return msr == MSR_IA32_FEATURE_CONTROL;
 }
@@ -339,7 +339,7 @@ bool exit_read_msr(struct partition_vcpu *v, uint32_t msr, uint64_t *value)
 {
     const struct msr_policy_row *row = policy_msr_find(msr);
 
-    return policy_msr_on_read(row, v->partition->msr_features, v->vcpu.regime) != POLICY_RESERVED &&
+    return policy_msr_on_read(row, v->partition->msr_features, v->level->vcpu->regime) != POLICY_RESERVED &&
            handlers[row->handler].read != NULL && handlers[row->handler].read(v, msr, row, value);
 }
 
@@ -347,7 +347,7 @@ bool exit_write_msr(struct partition_vcpu *v, uint32_t msr, uint64_t value)
 {
     const struct msr_policy_row *row = policy_msr_find(msr);
 
-    return policy_msr_on_write(row, v->partition->msr_features, v->vcpu.regime) != POLICY_RESERVED &&
+    return policy_msr_on_write(row, v->partition->msr_features, v->level->vcpu->regime) != POLICY_RESERVED &&
            handlers[row->handler].write != NULL && handlers[row->handler].write(v, msr, row, &value);
 }
 

@@ -37,7 +37,7 @@ static unsigned access_of(struct partition_vcpu *v, uint64_t error_code)
     if ((error_code & PAGE_FAULT_USER) != 0)
         return access | PAGING_USER;
     /* How it is made else, only SMAP wants to know. */
-    if ((v->walk.registers.cr4 & X86_CR4_SMAP) == 0)
+    if ((v->level->walk.registers.cr4 & X86_CR4_SMAP) == 0)
         return access;
     /* A supervisor access at CPL 3 is one of the processor's own, which EFLAGS.AC does not concern. */
     const unsigned how = linear_access(v);
@@ -52,34 +52,40 @@ static unsigned access_of(struct partition_vcpu *v, uint64_t error_code)
 static enum vtlb_outcome miss(struct partition_vcpu *v, uint64_t address, unsigned access,
                               uint64_t error_code, struct vtlb_result *result)
 {
-    const uint64_t stale = v->vtlb.statistics.stale;
-    const enum vtlb_outcome outcome = vtlb_miss(v->context, address, access, result);
+    const struct partition_level *level = v->level;
+    const uint64_t stale = level->vtlb->statistics.stale;
+    const enum vtlb_outcome outcome = vtlb_miss(level->context, address, access, result);
 
     if (likely((access & STAGE_ACCESS_AC) == 0 || (error_code & PAGE_FAULT_PRESENT) == 0 ||
-               v->vtlb.statistics.stale == stale))
+               level->vtlb->statistics.stale == stale))
         return outcome;
-    return vtlb_miss(v->context, address, (access & ~(unsigned)STAGE_ACCESS_AC) | STAGE_ACCESS_IMPLICIT,
+    return vtlb_miss(level->context, address, (access & ~(unsigned)STAGE_ACCESS_AC) | STAGE_ACCESS_IMPLICIT,
                      result);
 }
 
 void exit_page_fault(struct partition_vcpu *v)
 {
-    const uint64_t address = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION);
-    const uint64_t error_code = vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE);
+    struct partition_level *level = v->level;
+    const uint64_t address = vcpu_read(level->vcpu, VMCS_EXIT_QUALIFICATION);
+    const uint64_t error_code = vcpu_read(level->vcpu, VMCS_EXIT_INTERRUPTION_ERROR_CODE);
     const unsigned access = access_of(v, error_code);
     struct vtlb_result result;
 
-    paging_end_transient(v);
+    if (unlikely((level->walk.registers.cr4 & X86_CR4_PKE) != 0))
+        paging_update_walk(v);
+    paging_end_transient(level);
     switch (miss(v, address, access, error_code, &result)) {
     case VTLB_FILLED:
-        vcpu_restore_nmi_blocking(&v->vcpu, vcpu_read(&v->vcpu, VMCS_EXIT_INTERRUPTION_INFO));
+        vcpu_restore_nmi_blocking(level->vcpu, vcpu_read(level->vcpu, VMCS_EXIT_INTERRUPTION_INFO));
         if (unlikely(result.translation.transient))
-            paging_begin_transient(v);
+            paging_begin_transient(level);
         break;
     case VTLB_GUEST_FAULT:
-        /* The miss has invalidated the address already: see exit_inject_page_fault. */
-        cpu_write_cr2(result.fault.address);
-        exit_inject_error(v, X86_VECTOR_PF, (uint32_t)result.fault.error_code);
+        /* The miss has invalidated the address already. */
+        if (likely(result.fault.stage == &level->walk.stage))
+            exit_pass_page_fault(v, result.fault.address, (uint32_t)result.fault.error_code);
+        else
+            level->ops->memory_fault(v, GLA(address), &result.fault);
         break;
     case VTLB_NO_MEMORY:
         exit_no_memory(v, GPA(result.fault.address), access);
@@ -92,8 +98,8 @@ void exit_page_fault(struct partition_vcpu *v)
 
 void exit_invlpg(struct partition_vcpu *v)
 {
-    paging_invalidate_address(v, paging_tag(v), vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION));
-    vcpu_skip_instruction(&v->vcpu);
+    paging_invalidate_address(v, paging_tag(v), vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION));
+    vcpu_skip_instruction(v->level->vcpu);
 }
 
 /* The offset of the instruction's memory operand in its segment. */
@@ -101,12 +107,12 @@ static uint64_t operand_offset(struct partition_vcpu *v, uint64_t information)
 {
     static const uint64_t masks[] = {UINT16_MAX, UINT32_MAX, UINT64_MAX};
     const unsigned size = INFO_ADDRESS_SIZE(information);
-    uint64_t offset = vcpu_read(&v->vcpu, VMCS_EXIT_QUALIFICATION); /* displacement, RIP included */
+    uint64_t offset = vcpu_read(v->level->vcpu, VMCS_EXIT_QUALIFICATION); /* displacement, RIP included */
 
     if (!INFO_BASE_INVALID(information))
-        offset += vcpu_read_register(&v->vcpu, INFO_BASE(information));
+        offset += vcpu_read_register(v->level->vcpu, INFO_BASE(information));
     if (!INFO_INDEX_INVALID(information))
-        offset += vcpu_read_register(&v->vcpu, INFO_INDEX(information)) << INFO_SCALE(information);
+        offset += vcpu_read_register(v->level->vcpu, INFO_INDEX(information)) << INFO_SCALE(information);
     return offset & masks[size < ARRAY_SIZE(masks) ? size : ARRAY_SIZE(masks) - 1];
 }
 
@@ -129,10 +135,10 @@ static bool read_descriptor(struct partition_vcpu *v, uint64_t information,
         return false;
     }
     const unsigned how = linear_prepare(v);
-    if (guest_linear_read(&v->linear, gla, descriptor, sizeof(*descriptor), how, &transfer) == 0)
+    if (guest_linear_read(&v->level->linear, gla, descriptor, sizeof(*descriptor), how, &transfer) == 0)
         return true;
     if (transfer.outcome == STAGE_FAULT)
-        exit_inject_page_fault(v, transfer.fault.address, (uint32_t)transfer.fault.error_code);
+        exit_inject_access_fault(v, GLA(gla.value + transfer.done), &transfer.fault);
     else if (transfer.outcome != STAGE_AGAIN) /* else the guest tries once more */
         partition_crash(v, "INVPCID with a descriptor at %#lx, where it has no memory", gla.value);
     return false;
@@ -150,7 +156,7 @@ enum invpcid_type {
 static bool invpcid_is_valid(struct partition_vcpu *v, uint64_t type,
                              const struct invpcid_descriptor *descriptor)
 {
-    const bool tags = (vcpu_read_cr4(&v->vcpu) & X86_CR4_PCIDE) != 0;
+    const bool tags = (paging_read_cr4(v) & X86_CR4_PCIDE) != 0;
 
     if (type >= INVPCID_TYPES || (descriptor->tag & ~(uint64_t)X86_CR3_PCID) != 0)
         return false;
@@ -161,8 +167,8 @@ static bool invpcid_is_valid(struct partition_vcpu *v, uint64_t type,
 
 void exit_invpcid(struct partition_vcpu *v)
 {
-    const uint64_t information = vcpu_read(&v->vcpu, VMCS_EXIT_INSTRUCTION_INFO);
-    uint64_t type = vcpu_read_register(&v->vcpu, INFO_REGISTER(information));
+    const uint64_t information = vcpu_read(v->level->vcpu, VMCS_EXIT_INSTRUCTION_INFO);
+    uint64_t type = vcpu_read_register(v->level->vcpu, INFO_REGISTER(information));
     struct invpcid_descriptor descriptor;
 
     if (linear_mode(v) != DECODE_MODE_64)
@@ -187,5 +193,5 @@ void exit_invpcid(struct partition_vcpu *v)
         paging_invalidate(v, VTLB_SCOPE_NOT_GLOBALS, 0);
         break;
     }
-    vcpu_skip_instruction(&v->vcpu);
+    vcpu_skip_instruction(v->level->vcpu);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * Hardware task switches, which all exit (SDM vol. 3, "Treatment of Task Switches"): core/task_switch.c bound
- * to a vCPU. The processor has checked privileges, the gate and the new TSS's descriptor.
+ * to a vCPU; those of a guest hypervisor's guest are that one's to make. The processor has checked
+ * privileges, the gate and the new TSS's descriptor.
  */
 #include "core/task_switch.h"
 
@@ -47,7 +48,7 @@ static enum task_access op_check(void *context, uint32_t address, size_t size, u
     struct guest_transfer t;
 
     linear_prepare(v);
-    if (guest_linear_check(&v->linear, GLA(address), size, how, &t) == 0)
+    if (guest_linear_check(&v->lv1.linear, GLA(address), size, how, &t) == 0)
         return TASK_ACCESS_DONE;
     return access_result(t.outcome, &t.fault, fault);
 }
@@ -59,7 +60,7 @@ static enum task_access op_read(void *context, uint32_t address, void *to, size_
     struct guest_transfer t;
 
     linear_prepare(v);
-    if (guest_linear_read(&v->linear, GLA(address), to, size, how, &t) == 0)
+    if (guest_linear_read(&v->lv1.linear, GLA(address), to, size, how, &t) == 0)
         return TASK_ACCESS_DONE;
     return access_result(t.outcome, &t.fault, fault);
 }
@@ -71,7 +72,7 @@ static enum task_access op_write(void *context, uint32_t address, const void *fr
     struct guest_transfer t;
 
     linear_prepare(v);
-    if (guest_linear_write(&v->linear, GLA(address), from, size, how, &t) == 0)
+    if (guest_linear_write(&v->lv1.linear, GLA(address), from, size, how, &t) == 0)
         return TASK_ACCESS_DONE;
     return access_result(t.outcome, &t.fault, fault);
 }
@@ -84,7 +85,7 @@ static enum task_access op_exchange(void *context, uint32_t address, uint32_t *e
     uint64_t value = *expected;
 
     linear_prepare(v);
-    const enum stage_outcome outcome = guest_linear_exchange(&v->linear, GLA(address), sizeof(*expected),
+    const enum stage_outcome outcome = guest_linear_exchange(&v->lv1.linear, GLA(address), sizeof(*expected),
                                                              &value, desired, exchanged, &stage_fault);
     *expected = (uint32_t)value;
     return access_result(outcome, &stage_fault, fault);

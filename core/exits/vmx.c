@@ -43,7 +43,7 @@ static enum nested_access operand_read(void *context, enum decode_segment segmen
 
     if (!to_linear(v, segment, offset, size, false, &gla, fault))
         return NESTED_ACCESS_FAULT;
-    return outcome(guest_linear_read(&v->linear, gla, to, size, linear_prepare(v), &transfer), &transfer,
+    return outcome(guest_linear_read(&v->lv1.linear, gla, to, size, linear_prepare(v), &transfer), &transfer,
                    fault);
 }
 
@@ -57,9 +57,9 @@ static enum nested_access operand_write(void *context, enum decode_segment segme
     if (!to_linear(v, segment, offset, size, true, &gla, fault))
         return NESTED_ACCESS_FAULT;
     const unsigned how = linear_prepare(v);
-    int error = guest_linear_check(&v->linear, gla, size, how | PAGING_WRITE, &transfer);
+    int error = guest_linear_check(&v->lv1.linear, gla, size, how | PAGING_WRITE, &transfer);
     if (error == 0) /* all of it, or none */
-        error = guest_linear_write(&v->linear, gla, from, size, how, &transfer);
+        error = guest_linear_write(&v->lv1.linear, gla, from, size, how, &transfer);
     return outcome(error, &transfer, fault);
 }
 

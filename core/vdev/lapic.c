@@ -74,6 +74,14 @@ static const struct register_rule {
 /* The highest vector in words `lowest` to 7 of the eight registers from `offset`; -1 if none. */
 static int find_highest(const struct lapic *lapic, unsigned offset, unsigned lowest)
 {
+    uint32_t any = 0;
+
+    /* Mostly there is none. */
+#pragma GCC unroll 8
+    for (unsigned word = 0; word < VECTOR_WORDS; word++)
+        any |= lapic_get(lapic, offset + word * 16);
+    if (any == 0)
+        return -1;
     for (unsigned word = VECTOR_WORDS; word-- > lowest;) {
         uint32_t bits = lapic_get(lapic, offset + word * 16);
 

@@ -25,9 +25,9 @@ STORED = ROOT / "tests" / "boot" / "stored"  # outputs that are committed, so th
 GUESTS = ROOT / "tests" / "guests"
 # Guests that are no comparison: they never end, need somebody who talks to them, or want several machines.
 APART = {"hostile", "bench_exits", "bench_smp", "spin", "sweep", "state", "ivshmem", "matrix", "bench_vtlb",
-         "hostile_paging", "bench_nested"}
+         "hostile_paging", "hostile_nested", "bench_nested"}
 # Guest hypervisors: they need VT-x (tests/boot/test_nested_guests.py).
-NESTED = {"lv1_basic", "lv1_exits", "lv1_registers", "lv1_events", "lv1_entry", "lv1_ept"}
+NESTED = {"lv1_basic", "lv1_exits", "lv1_registers", "lv1_events", "lv1_entry", "lv1_ept", "lv1_refused"}
 PROCESSORS = {"smp": 2}  # that a guest wants, if it is not one
 MODEL = "corei7_skylake_x"
 FIRMWARE = ("/usr/share/bochs/BIOS-bochs-latest", "/usr/share/bochs/VGABIOS-lgpl-latest")

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What one operation costs, in ticks of the TSC: the difference of two RDTSCs around it, less that of two
- * around nothing. On a bare processor the same rows are the cost without exits.
+ * What operations cost that a hypervisor may have to do for its guest. On a bare processor the same rows are
+ * the cost without exits; what such a processor lacks is left out there.
  */
-#include "lib/printf.h"
+#include "tests/guests/lib/bench.h"
 #include "tests/guests/lib/pc.h"
 
-#define SAMPLES   2000
-#define UART_LSR  0x3fd
-#define VECTOR_IT 0x61
-
-static uint64_t samples[SAMPLES];
+#define SAMPLES        2000
+#define HALTS          1000
+#define UART_LSR       0x3fd
+#define VECTOR_IT      0x61
+#define AHEAD          50000       /* ticks from setting a deadline to it: a halt fits in */
+#define NO_HYPERCALL   0x7fffffffU /* a number that no hypervisor knows */
+#define ECX_DEADLINE   BIT(24)     /* CPUID 1 */
+#define ECX_HYPERVISOR BIT(31)
+#define FILLED_FROM    (GUEST_PLAYGROUND + GUEST_PLAYGROUND_SIZE)
 
 static void nothing(void)
 {
@@ -21,9 +25,23 @@ static void do_cpuid(void)
     (void)cpuid(0, 0);
 }
 
+static void do_vmcall(void)
+{
+    uint64_t number = NO_HYPERCALL;
+
+    __asm__ volatile("vmcall" : "+a"(number) : : "memory");
+}
+
+/* The UART: a device of the machine's monitor, or of a program beside it. */
 static void do_port_read(void)
 {
     (void)inb(UART_LSR);
+}
+
+/* The 8259: where hypervisors have an interrupt controller of their own. */
+static void do_pic_read(void)
+{
+    (void)inb(PIC_MASTER + 1);
 }
 
 /* IA32_APIC_BASE: emulated wherever the local APIC is virtual. */
@@ -46,6 +64,12 @@ static void do_ioapic_read(void)
 static void do_tpr_write(void)
 {
     lapic_write(LAPIC_TPR, 0);
+}
+
+/* Nothing is in service. */
+static void do_eoi(void)
+{
+    lapic_write(LAPIC_EOI, 0);
 }
 
 static void do_cr8(void)
@@ -75,7 +99,7 @@ static void do_cr3(void)
 
 static void do_invlpg(void)
 {
-    invlpg(samples);
+    invlpg(bench_samples);
 }
 
 static void do_self_ipi(void)
@@ -96,60 +120,129 @@ static void do_deadline(void)
         take_pending_interrupts();
 }
 
+/* `ecx`: what CPUID 1 must say in ECX. */
 static const struct {
     const char *name;
     void (*act)(void);
+    uint32_t ecx;
 } acts[] = {
-    {"cpuid", do_cpuid},
-    {"port-read", do_port_read},
-    {"rdmsr", do_rdmsr},
-    {"wrmsr", do_wrmsr},
-    {"ioapic-read", do_ioapic_read},
-    {"tpr-write", do_tpr_write},
-    {"cr8", do_cr8},
-    {"cr0-ts", do_ts},
-    {"cr0-wp", do_wp},
-    {"cr4-pge", do_pge},
-    {"cr3", do_cr3},
-    {"invlpg", do_invlpg},
-    {"self-ipi", do_self_ipi},
-    {"tsc-deadline", do_deadline},
+    {"cpuid", do_cpuid, 0},
+    {"vmcall", do_vmcall, ECX_HYPERVISOR},
+    {"port-read", do_port_read, 0},
+    {"pic-read", do_pic_read, 0},
+    {"rdmsr", do_rdmsr, 0},
+    {"wrmsr", do_wrmsr, ECX_DEADLINE},
+    {"ioapic-read", do_ioapic_read, 0},
+    {"tpr-write", do_tpr_write, 0},
+    {"eoi", do_eoi, 0},
+    {"cr8", do_cr8, 0},
+    {"cr0-ts", do_ts, 0},
+    {"cr0-wp", do_wp, 0},
+    {"cr4-pge", do_pge, 0},
+    {"cr3", do_cr3, 0},
+    {"invlpg", do_invlpg, 0},
+    {"self-ipi", do_self_ipi, 0},
+    {"tsc-deadline", do_deadline, ECX_DEADLINE},
 };
 
-static void measure(void (*volatile act)(void))
+/* What is measured; the compiler is not to know it. */
+static void (*volatile act)(void) = nothing;
+
+static void run_act(unsigned n, unsigned m)
 {
     void (*call)(void) = act;
 
-    for (unsigned i = 0; i < SAMPLES; i++) {
-        uint64_t start = rdtsc();
+    (void)m;
+    bench_taken = 0;
+    for (unsigned i = 0; i < n; i++) {
+        bench_sample_begin();
         call();
-        samples[i] = rdtsc() - start;
+        bench_sample_end();
     }
 }
 
-static uint64_t least(void)
-{
-    uint64_t value = samples[0];
+/* ---- A halt, ended by the timer -------------------------------------------------------------------------
+ */
 
-    for (unsigned i = 1; i < SAMPLES; i++)
-        value = min_u64(value, samples[i]);
-    return value;
+static volatile uint64_t woken;
+
+static void on_wake(struct guest_frame *frame)
+{
+    woken = rdtsc();
+    pc_count_lapic(frame);
+}
+
+/* A sample is what passes from the deadline to the handler. */
+static void run_halt(unsigned n, unsigned m)
+{
+    (void)m;
+    bench_taken = 0;
+    guest_handlers[VECTOR_IT] = on_wake;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t deadline = rdtsc() + AHEAD;
+        woken = 0;
+        wrmsr(MSR_TSC_DEADLINE, deadline);
+        while (woken == 0)
+            sti_hlt_cli();
+        bench_samples[bench_taken++] = woken - deadline;
+    }
+}
+
+/* ---- Memory that nobody has touched yet -----------------------------------------------------------------
+ */
+
+static void prepare_nothing(unsigned n, unsigned m)
+{
+    (void)n;
+    (void)m;
+}
+
+static void run_first_touch(unsigned n, unsigned m)
+{
+    (void)m;
+    for (unsigned i = 0; i < n; i++) {
+        volatile uint8_t *page = (volatile uint8_t *)(FILLED_FROM + i * MIB(2));
+        bench_sample_begin();
+        *page = 1;
+        bench_sample_end();
+    }
+}
+
+static void first_touch(void)
+{
+    uint64_t end = MIB(1) + guest_memory_size(), pages = 0;
+
+    if (end > FILLED_FROM)
+        pages = min_u64((end - FILLED_FROM) / MIB(2), BENCH_SAMPLES);
+    if (pages == 0)
+        return;
+    struct bench_phase phase = {"first-touch-2m", (unsigned)pages, (unsigned)pages, 0,
+                                prepare_nothing,  run_first_touch};
+    bench_run(&phase, bench_overhead());
 }
 
 void guest_main(void)
 {
-    lapic_init(false);
+    uint32_t ecx = cpuid(1, 0).ecx;
+
+    bench_init();
     lapic_write(LAPIC_LVT_TIMER, VECTOR_IT | LVT_DEADLINE);
     guest_handlers[VECTOR_IT] = pc_count_lapic;
 
-    measure(nothing);
-    uint64_t overhead = least();
+    run_act(SAMPLES, 0);
+    uint64_t overhead = bench_least();
+    first_touch();
     for (size_t i = 0; i < ARRAY_SIZE(acts); i++) {
-        measure(acts[i].act);
-        measure(acts[i].act); /* the second time nothing is cold */
-        while ((inb(UART_LSR) & 0x40) == 0)
-            pause();
-        guest_bench(acts[i].name, samples, SAMPLES, overhead);
+        struct bench_phase phase = {acts[i].name, SAMPLES, SAMPLES, 0, run_act, run_act};
+        if ((ecx & acts[i].ecx) != acts[i].ecx)
+            continue;
+        act = acts[i].act; /* the first time, in preparation, is cold */
+        bench_run(&phase, overhead);
     }
     write_cr0(read_cr0() & ~(CR0_TS | CR0_WP));
+    if ((ecx & ECX_DEADLINE) != 0) {
+        static const struct bench_phase halt = {"halt", HALTS, HALTS, 0, run_halt, run_halt};
+        bench_run(&halt, 0);
+    }
+    bench_end();
 }

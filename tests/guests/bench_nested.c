@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What nesting costs, in ticks of the TSC: the difference of two RDTSCs around an operation, less that of two
- * around nothing. On a bare processor the same rows are the cost of a single level.
+ * What nesting costs: instructions by the TSC, and exits for whoever counts them outside (tests/guests/lib/
+ * bench.h). On a bare processor the same rows are the cost of a single level.
  */
-#include "tests/guests/lib/pc.h"
+#include "tests/guests/lib/bench.h"
 #include "tests/guests/lib/vmx.h"
 
-#define SAMPLES  2000
-#define UART_LSR 0x3fd
+#define OPERATIONS 2000
 
-static uint64_t samples[SAMPLES];
+_Static_assert(OPERATIONS <= BENCH_SAMPLES, "a sample for each");
+
 static uint32_t virtual_apic[1024] __aligned(4096);
 
 /* ---- In Lv2 ------------------------------------------------------------------------------------------- */
@@ -32,6 +32,7 @@ LV2_LOOP(loop_cr3, "movq %cr3, %r10", "movq %r10, %cr3");
 LV2_LOOP(loop_invlpg, "", "invlpg (%r8)");
 LV2_LOOP(loop_read_cr8, "", "movq %cr8, %rax");
 LV2_LOOP(loop_missing, "movq $0x1000000, %r11", "movq (%r11), %rax");
+LV2_LOOP(loop_pages, "", "addq $0x1000, %r11; movq (%r11), %rax");
 LV2_LOOP(loop_write_cr8, "xorl %r10d, %r10d", "xorl $1, %r10d; movq %r10, %cr8");
 
 /*
@@ -50,46 +51,40 @@ __asm__(".text\n.balign 16\n"
         "smallest_ept_handler: movl $0x4402, %eax; vmread %rax, %rcx; cmpl $48, %ecx; jne vmx_returned\n"
         "movl $0x681e, %eax; vmread %rax, %rcx; addq $3, %rcx; vmwrite %rcx, %rax; vmresume; ud2\n");
 
-/* The least sample of a loop around nothing. */
-static uint64_t overhead;
+static const struct {
+    const char *name, *code;
+} loops[] = {
+    {"lv2-nothing", loop_nothing},     {"lv2-cpuid", loop_cpuid},
+    {"lv2-cr0-ts", loop_ts},           {"lv2-cr0-mp", loop_mp},
+    {"lv2-cr0-em", loop_em},           {"lv2-clts", loop_clts},
+    {"lv2-read-cr0", loop_read_cr0},   {"lv2-cr4-pge", loop_pge},
+    {"lv2-read-cr4", loop_read_cr4},   {"lv2-cr3", loop_cr3},
+    {"lv2-invlpg", loop_invlpg},       {"lv2-read-cr8", loop_read_cr8},
+    {"lv2-write-cr8", loop_write_cr8}, {"lv2-missing", loop_missing},
+    {"lv2-pages", loop_pages},
+};
 
-static bool run_loop(const char *code)
+/* The places of those that are used by number. */
+enum { NOTHING, CPUID_LOOP, PGE = 7, MISSING = 13, PAGES = 14 };
+
+static void run_loop(unsigned n, unsigned m)
 {
-    for (unsigned turn = 0; turn < 2; turn++) { /* the second time nothing is cold */
-        vmx_registers.r8 = (uint64_t)samples;
-        vmx_registers.r9 = SAMPLES;
-        vmx_run_at(code);
-        if (vmx_exit.outcome != VMX_SUCCEED || vmx_exit.reason != REASON_VMCALL)
-            return false;
-    }
-    return true;
+    (void)m;
+    vmx_registers.r8 = (uint64_t)bench_samples;
+    vmx_registers.r9 = OPERATIONS;
+    vmx_run_at(loops[n].code);
+    vmx_expect(loops[n].name, REASON_VMCALL);
+    bench_taken = OPERATIONS;
 }
 
-static void finish_row(const char *name)
+/* The first time everything is cold. */
+static void warm_up(unsigned n)
 {
-    while ((inb(UART_LSR) & 0x40) == 0)
-        pause();
-    guest_bench(name, samples, SAMPLES, overhead);
+    run_loop(n, 0);
+    bench_taken = 0;
 }
 
-static void bench_loop(const char *name, const char *code)
-{
-    if (run_loop(code))
-        finish_row(name);
-    else
-        vmx_expect(name, REASON_VMCALL);
-}
-
-static uint64_t least(void)
-{
-    uint64_t value = samples[0];
-
-    for (unsigned i = 1; i < SAMPLES; i++)
-        value = min_u64(value, samples[i]);
-    return value;
-}
-
-static void prepare(void)
+static void prepare_lv2(void)
 {
     vmx_prepare();
     vmx_set(VMCS_HOST_RIP, (uint64_t)smallest_handler);
@@ -100,45 +95,60 @@ static void prepare(void)
     }
 }
 
-static void lv2_rows(void)
+static void prepare_loop(unsigned n, unsigned m)
 {
-    static const struct {
-        const char *name, *code;
-    } rows[] = {
-        {"lv2-cpuid", loop_cpuid},   {"lv2-cr0-ts", loop_ts},         {"lv2-cr0-mp", loop_mp},
-        {"lv2-cr0-em", loop_em},     {"lv2-clts", loop_clts},         {"lv2-read-cr0", loop_read_cr0},
-        {"lv2-cr4-pge", loop_pge},   {"lv2-read-cr4", loop_read_cr4}, {"lv2-cr3", loop_cr3},
-        {"lv2-invlpg", loop_invlpg}, {"lv2-read-cr8", loop_read_cr8}, {"lv2-write-cr8", loop_write_cr8},
-    };
-
-    prepare();
-    CHECK("lv2-nothing", run_loop(loop_nothing));
-    overhead = least();
-    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-        prepare();
-        bench_loop(rows[i].name, rows[i].code);
-    }
+    (void)m;
+    prepare_lv2();
+    warm_up(n);
 }
 
-/* Identity but for the first 2 MiB of the playground. */
-static void ept_rows(void)
+/* With EPT: identity but for the first 2 MiB of the playground. */
+static void prepare_ept(unsigned n, unsigned m)
 {
     static uint64_t root[512] __aligned(4096), pointers[512] __aligned(4096), directory[512] __aligned(4096);
     const uint64_t all = 7, large = BIT(7) | 6 << 3 | all;
 
-    if (!vmx_may_set(SECONDARY_EPT))
-        return;
+    (void)m;
     for (unsigned i = 0; i < ARRAY_SIZE(directory); i++)
         directory[i] = MIB(2) * i == GUEST_PLAYGROUND ? 0 : MIB(2) * i | large;
     pointers[0] = (uint64_t)directory | all;
     root[0] = (uint64_t)pointers | all;
-    prepare();
+    prepare_lv2();
     vmx_control(SECONDARY_EPT, true);
     vmx_set(VMCS_EPTP, (uint64_t)root | 3 << 3 | 6);
-    bench_loop("lv2-cpuid-with-ept", loop_cpuid);
-    bench_loop("lv2-cr4-pge-with-ept", loop_pge);
-    vmx_set(VMCS_HOST_RIP, (uint64_t)smallest_ept_handler);
-    bench_loop("lv2-ept-violation", loop_missing);
+    if (n == MISSING)
+        vmx_set(VMCS_HOST_RIP, (uint64_t)smallest_ept_handler);
+    warm_up(n);
+}
+
+/*
+ * By EPT with 4-KByte pages, all there: Lv2 comes to each page of the playground for the first time, which is
+ * an exit that Umbra keeps. After the warming up every entry becomes another that says the same.
+ */
+static void prepare_fill(unsigned n, unsigned m)
+{
+    static uint64_t root[512] __aligned(4096), pointers[512] __aligned(4096), directory[512] __aligned(4096);
+    static uint64_t pages[GUEST_PLAYGROUND_SIZE / PAGE_SIZE] __aligned(4096);
+    const uint64_t all = 7, write_back = 6 << 3, large = BIT(7), ignored = BIT(11);
+
+    (void)m;
+    for (unsigned i = 0; i < ARRAY_SIZE(directory); i++)
+        directory[i] = MIB(2) * i | large | write_back | all;
+    for (unsigned i = 0; i < GUEST_PLAYGROUND_SIZE / MIB(2); i++)
+        directory[GUEST_PLAYGROUND / MIB(2) + i] = (uint64_t)&pages[i * 512] | all;
+    for (unsigned i = 0; i < ARRAY_SIZE(pages); i++)
+        pages[i] = (GUEST_PLAYGROUND + i * PAGE_SIZE) | write_back | all;
+    pointers[0] = (uint64_t)directory | all;
+    root[0] = (uint64_t)pointers | all;
+    prepare_lv2();
+    vmx_control(SECONDARY_EPT, true);
+    vmx_set(VMCS_EPTP, (uint64_t)root | 3 << 3 | 6);
+    vmx_registers.r11 = GUEST_PLAYGROUND - PAGE_SIZE;
+    warm_up(n);
+    for (unsigned i = 0; i < ARRAY_SIZE(pages); i++)
+        pages[i] |= ignored;
+    vmx_invept(2, 0, 0);
+    vmx_registers.r11 = GUEST_PLAYGROUND - PAGE_SIZE;
 }
 
 /* ---- In Lv1 ------------------------------------------------------------------------------------------- */
@@ -210,53 +220,90 @@ static void do_entry_and_exit(void)
     vmx_switch(true);
 }
 
-static void measure(void (*volatile act)(void))
-{
-    void (*call)(void) = act;
+static void (*const acts[])(void) = {
+    do_nothing,      do_entry_and_exit, do_vmread,       do_vmread_reason, do_vmwrite,
+    do_vmwrite_rare, do_vmptrst,        do_vmptrld_same, do_vmptrld_two,   do_vmclear,
+};
 
-    for (unsigned i = 0; i < SAMPLES; i++) {
-        uint64_t start = rdtsc();
+static void run_act(unsigned n, unsigned m)
+{
+    void (*volatile act)(void) = acts[n];
+
+    (void)m;
+    for (unsigned i = 0; i < OPERATIONS; i++) {
+        void (*call)(void) = act;
+
+        bench_sample_begin();
         call();
-        samples[i] = rdtsc() - start;
+        bench_sample_end();
     }
 }
 
-static void lv1_rows(void)
+static void prepare_act(unsigned n, unsigned m)
 {
-    static const struct {
-        const char *name;
-        void (*act)(void);
-    } rows[] = {
-        {"entry-and-exit", do_entry_and_exit},
-        {"vmread", do_vmread},
-        {"vmread-reason", do_vmread_reason},
-        {"vmwrite", do_vmwrite},
-        {"vmwrite-rare", do_vmwrite_rare},
-        {"vmptrst", do_vmptrst},
-        {"vmptrld-same", do_vmptrld_same},
-        {"vmptrld-two", do_vmptrld_two},
-        {"vmclear", do_vmclear},
-    };
-
     vmx_prepare();
     vmx_run_at(lv2_nothing);
     vmx_expect("entry-and-exit-runs", REASON_VMCALL);
     vmx_clear((uint64_t)vmx_regions[2]);
-    measure(do_nothing);
-    overhead = least();
-    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
-        measure(rows[i].act);
-        measure(rows[i].act);
-        finish_row(rows[i].name);
+    run_act(n, m);
+}
+
+/* ---- All of them -------------------------------------------------------------------------------------- */
+
+#define LOOP(NAME, N)                                                                                        \
+    {                                                                                                        \
+        NAME, OPERATIONS, N, 0, prepare_loop, run_loop                                                       \
     }
+#define EPT(NAME, N)                                                                                         \
+    {                                                                                                        \
+        NAME, OPERATIONS, N, 0, prepare_ept, run_loop                                                        \
+    }
+#define ACT(NAME, N)                                                                                         \
+    {                                                                                                        \
+        NAME, OPERATIONS, N, 0, prepare_act, run_act                                                         \
+    }
+
+static const struct bench_phase lv2_phases[] = {
+    LOOP("lv2-cpuid", 1), LOOP("lv2-cr0-ts", 2),   LOOP("lv2-cr0-mp", 3),    LOOP("lv2-cr0-em", 4),
+    LOOP("lv2-clts", 5),  LOOP("lv2-read-cr0", 6), LOOP("lv2-cr4-pge", 7),   LOOP("lv2-read-cr4", 8),
+    LOOP("lv2-cr3", 9),   LOOP("lv2-invlpg", 10),  LOOP("lv2-read-cr8", 11), LOOP("lv2-write-cr8", 12),
+};
+
+static const struct bench_phase ept_phases[] = {
+    EPT("lv2-cpuid-with-ept", CPUID_LOOP),
+    EPT("lv2-cr4-pge-with-ept", PGE),
+    EPT("lv2-ept-violation", MISSING),
+    {"lv2-ept-fill", OPERATIONS, PAGES, 0, prepare_fill, run_loop},
+};
+
+static const struct bench_phase lv1_phases[] = {
+    ACT("entry-and-exit", 1), ACT("vmread", 2),       ACT("vmread-reason", 3),
+    ACT("vmwrite", 4),        ACT("vmwrite-rare", 5), ACT("vmptrst", 6),
+    ACT("vmptrld-same", 7),   ACT("vmptrld-two", 8),  ACT("vmclear", 9),
+};
+
+static void run(const struct bench_phase *phases, size_t count, uint64_t overhead)
+{
+    for (size_t i = 0; i < count; i++)
+        bench_run(&phases[i], overhead);
 }
 
 void guest_main(void)
 {
+    uint64_t overhead;
+
+    bench_init();
     CHECK("vmx", vmx_exists());
     vmx_enable();
-    lv2_rows();
-    ept_rows();
-    lv1_rows();
+    prepare_loop(NOTHING, 0);
+    run_loop(NOTHING, 0);
+    overhead = bench_least();
+    run(lv2_phases, ARRAY_SIZE(lv2_phases), overhead);
+    if (vmx_may_set(SECONDARY_EPT))
+        run(ept_phases, ARRAY_SIZE(ept_phases), overhead);
+    run_act(0, 0);
+    overhead = bench_least();
+    run(lv1_phases, ARRAY_SIZE(lv1_phases), overhead);
+    bench_end();
     vmx_off();
 }

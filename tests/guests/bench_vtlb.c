@@ -1,24 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * What address translation costs a guest that keeps its own tables: faults, flushes, address spaces, a
- * process that is forked and ends. One phase after the other, each of which says
- *
- *     PHASE name operations     what is needed is there
- *     END name                  done: so many operations
- *     BENCH name …              instructions of one operation, by the TSC; bare, the same without exits
- *
- * and last `PHASE end 0`. With the word `wait` it waits for a byte on the serial line after each PHASE and
- * each END: between the two nothing exits but the phase and the ports of the serial line, so that somebody
- * outside can count its exits, fills and flushes. Samples of BENCH leave out what stands between the
- * operations; exits do not.
+ * process that is forked and ends.
  *
  * The memory, from the playground on: tables, pages that are mapped, pages for copies.
  */
-#include "lib/printf.h"
 #include "lib/string.h"
-#include "tests/guests/lib/guest.h"
+#include "tests/guests/lib/bench.h"
 
-#define UART       0x3f8
 #define TABLES     (GUEST_PLAYGROUND)
 #define DATA       (GUEST_PLAYGROUND + MIB(2))
 #define COPIES     (GUEST_PLAYGROUND + MIB(6))
@@ -28,10 +17,11 @@
 #define USED       (PAGE_ACCESSED | PAGE_DIRTY) /* as kernels map what is about to be written */
 #define FULL       (PAGE_PRESENT | PAGE_WRITE | PAGE_USER)
 #define FRAME      0xffffffffff000UL /* address bits of an entry */
-#define SAMPLES    4096
-#define FAULTS     512
+#define FAULTS     1024
 #define GROUP      8 /* pages of "8 pages touched in order" */
-#define SWITCHES   64
+#define SWITCHES   1000
+#define COPIED     512 /* pages: as many as there is room for */
+#define REGIONS    64  /* places of what is mapped and unmapped again */
 #define FORKS      16
 #define FORK_PAGES 64 /* that the parent has below each page table */
 
@@ -155,22 +145,6 @@ static void handler_minimal(void)
     guest_idt[VECTOR_PF].offset_middle = (uint16_t)(address >> 16);
 }
 
-/* ---- Samples ------------------------------------------------------------------------------------------ */
-
-static uint64_t samples[SAMPLES];
-static unsigned taken;
-static uint64_t began;
-
-static inline void sample_begin(void)
-{
-    began = rdtsc();
-}
-
-static inline void sample_end(void)
-{
-    samples[taken++] = rdtsc() - began;
-}
-
 /* ---- The phases; `n` and `m` are the table's ------------------------------------------------------------
  */
 
@@ -192,9 +166,9 @@ static void run_demand(unsigned n, unsigned m)
 {
     for (unsigned i = 0; i < n; i++) {
         uint64_t address = page_of(i * m % n);
-        sample_begin();
+        bench_sample_begin();
         touch(address);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -212,9 +186,9 @@ static void run_groups(unsigned n, unsigned m)
     (void)m;
     load_root(root_a);
     for (unsigned i = 0; i < n; i += GROUP) {
-        sample_begin();
+        bench_sample_begin();
         touch_group(i);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -229,10 +203,10 @@ static void run_flush_groups(unsigned n, unsigned m)
 {
     (void)m;
     for (unsigned i = 0; i < n; i += GROUP) {
-        sample_begin();
+        bench_sample_begin();
         load_root(root_a);
         touch_group(i);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -254,13 +228,13 @@ static void prepare_switch(unsigned n, unsigned m)
 static void run_switch(unsigned n, unsigned m)
 {
     for (unsigned i = 0; i < m; i++) {
-        sample_begin();
+        bench_sample_begin();
         load_root(root_b);
-        sample_end();
+        bench_sample_end();
         touch_pages(n);
-        sample_begin();
+        bench_sample_begin();
         load_root(root_a);
-        sample_end();
+        bench_sample_end();
         touch_pages(n);
     }
 }
@@ -291,9 +265,9 @@ static void run_changed(unsigned n, unsigned m)
     for (unsigned i = 0; i < SWITCHES; i++) {
         for (unsigned t = 0; t < m; t++)
             *entry_of(other, page_of(t * 512)) = frame_of(i + t) | FULL | USED;
-        sample_begin();
+        bench_sample_begin();
         load_root(other);
-        sample_end();
+        bench_sample_end();
         for (unsigned t = 0; t < n; t++)
             touch(page_of(t * 512));
         uint64_t was = current;
@@ -358,9 +332,9 @@ static void prepare_fork(unsigned n, unsigned m)
 static void run_fork(unsigned n, unsigned m)
 {
     for (unsigned i = 0; i < FORKS; i++) {
-        sample_begin();
+        bench_sample_begin();
         fork_and_exit(n, m);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -369,9 +343,9 @@ static void run_distinct(unsigned n, unsigned m)
 {
     load_root(root_a);
     for (unsigned i = 0; i < 3 * n; i++) {
-        sample_begin();
+        bench_sample_begin();
         touch(page_of(i * m % n));
-        sample_end();
+        bench_sample_end();
     }
     load_root(root_a);
 }
@@ -397,10 +371,10 @@ static void run_globals(unsigned n, unsigned m)
 {
     for (unsigned i = 0; i < SWITCHES; i++) {
         load_root((i & 1) == 0 && m != 0 ? root_b : root_a);
-        sample_begin();
+        bench_sample_begin();
         for (unsigned k = 0; k < n; k++)
             touch(GLOBALS + k * PAGE_SIZE);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -428,9 +402,9 @@ static void run_fill(unsigned n, unsigned m)
     (void)m;
     for (unsigned i = 0; i < n; i++) {
         uint64_t address = page_of(i * GROUP);
-        sample_begin();
+        bench_sample_begin();
         touch(address);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -457,14 +431,59 @@ static void run_fault(unsigned n, unsigned m)
     (void)m;
     for (unsigned i = 0; i < n; i++) {
         uint64_t seen;
-        sample_begin();
+        bench_sample_begin();
         __asm__ volatile(".byte 0x48, 0x8b, 0x07" /* movq (%%rdi), %%rax */
                          : "=a"(seen)
                          : "D"(BASE)
                          : "memory", "cc");
-        sample_end();
+        bench_sample_end();
     }
     guest_gate_reset(VECTOR_PF);
+}
+
+/* `n` pages that may not be written, though the kernel's handler will copy them, and that have been read. */
+static void prepare_copies(unsigned n, unsigned m)
+{
+    (void)m;
+    spaces_reset();
+    next_copy = COPIES;
+    map_pages(root_a, 0, n, PAGE_PRESENT | PAGE_USER | PAGE_ACCESSED);
+    for (unsigned i = 0; i < n; i++)
+        (void)*(volatile uint8_t *)page_of(i);
+}
+
+static void run_copies(unsigned n, unsigned m)
+{
+    (void)m;
+    for (unsigned i = 0; i < n; i++) {
+        bench_sample_begin();
+        touch(page_of(i));
+        bench_sample_end();
+    }
+}
+
+static void prepare_regions(unsigned n, unsigned m)
+{
+    (void)n;
+    spaces_reset();
+    (void)entry_of(root_a, page_of(REGIONS * m - 1));
+}
+
+/* `n` times: `m` pages are mapped, touched, and unmapped again, each with its INVLPG. */
+static void run_regions(unsigned n, unsigned m)
+{
+    for (unsigned i = 0; i < n; i++) {
+        unsigned first = i % REGIONS * m;
+        bench_sample_begin();
+        map_pages(root_a, first, m, FULL | USED);
+        for (unsigned k = first; k < first + m; k++)
+            touch(page_of(k));
+        for (unsigned k = first; k < first + m; k++) {
+            *entry_of(root_a, page_of(k)) = 0;
+            invlpg((void *)page_of(k));
+        }
+        bench_sample_end();
+    }
 }
 
 /* A page that is in use, so that it is filled again before the next; or one that is not. */
@@ -474,9 +493,9 @@ static void run_invlpg(unsigned n, unsigned m)
         void *address = (void *)page_of(i % 64);
         if (m != 0)
             touch((uint64_t)address);
-        sample_begin();
+        bench_sample_begin();
         invlpg(address);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -484,9 +503,9 @@ static void run_cr3(unsigned n, unsigned m)
 {
     (void)m;
     for (unsigned i = 0; i < n; i++) {
-        sample_begin();
+        bench_sample_begin();
         load_root(root_a);
-        sample_end();
+        bench_sample_end();
     }
 }
 
@@ -495,9 +514,9 @@ static void run_toggle_wp(unsigned n, unsigned m)
 {
     for (unsigned i = 0; i < n; i++) {
         uint64_t cr0 = read_cr0() ^ CR0_WP;
-        sample_begin();
+        bench_sample_begin();
         write_cr0(cr0);
-        sample_end();
+        bench_sample_end();
         touch_pages(m);
     }
 }
@@ -506,9 +525,9 @@ static void run_toggle_pge(unsigned n, unsigned m)
 {
     for (unsigned i = 0; i < n; i++) {
         uint64_t cr4 = read_cr4() ^ CR4_PGE;
-        sample_begin();
+        bench_sample_begin();
         write_cr4(cr4);
-        sample_end();
+        bench_sample_end();
         touch_pages(m);
     }
 }
@@ -523,13 +542,7 @@ static void prepare_toggles(unsigned n, unsigned m)
     }
 }
 
-static const struct phase {
-    const char *name;
-    unsigned operations;
-    unsigned n, m;
-    void (*prepare)(unsigned n, unsigned m);
-    void (*run)(unsigned n, unsigned m);
-} phases[] = {
+static const struct bench_phase phases[] = {
     {"demand-ascending", FAULTS, FAULTS, 1, prepare_demand, run_demand},
     {"demand-random", FAULTS, FAULTS, 197, prepare_demand, run_demand},
     {"touch-8-mapped", 4096 / GROUP, 4096, 0, prepare_mapped, run_groups},
@@ -541,6 +554,8 @@ static const struct phase {
     {"switch-changed-0", SWITCHES, 8, 0, prepare_changed, run_changed},
     {"switch-changed-1", SWITCHES, 8, 1, prepare_changed, run_changed},
     {"switch-changed-2", SWITCHES, 8, 2, prepare_changed, run_changed},
+    {"copy-on-write", COPIED, COPIED, 0, prepare_copies, run_copies},
+    {"map-touch-unmap-8", SWITCHES, SWITCHES, 8, prepare_regions, run_regions},
     {"fork-t1-c0", FORKS, 1, 0, prepare_fork, run_fork},
     {"fork-t4-c16", FORKS, 4, 16, prepare_fork, run_fork},
     {"fork-t16-c0", FORKS, 16, 0, prepare_fork, run_fork},
@@ -562,56 +577,21 @@ static const struct phase {
 
 /* ---- Their order -------------------------------------------------------------------------------------- */
 
-static void wait_byte(void)
+static void run(const struct bench_phase *phase, uint64_t overhead)
 {
-    if (!guest_argument("wait"))
-        return;
-    while ((inb(UART + 5) & 1) == 0)
-        pause();
-    (void)inb(UART);
-}
-
-/* Until the serial line has said all: what an interrupt of it costs belongs to no phase. */
-static void wait_silence(void)
-{
-    while ((inb(UART + 5) & BIT(6)) == 0)
-        pause();
-}
-
-static uint64_t overhead_of_a_sample(void)
-{
-    uint64_t least = ~0UL;
-
-    for (taken = 0; taken < 64; taken++) {
-        sample_begin();
-        uint64_t ticks = rdtsc() - began;
-        least = min_u64(least, ticks);
-    }
-    return least;
-}
-
-static void run_phase(const struct phase *phase, uint64_t overhead)
-{
-    phase->prepare(phase->n, phase->m);
-    taken = 0;
-    print("PHASE %s %u\n", phase->name, phase->operations);
-    wait_silence();
-    wait_byte();
-    phase->run(phase->n, phase->m);
-    print("END %s\n", phase->name);
-    wait_byte();
+    bench_run(phase, overhead);
     write_cr4(read_cr4() & ~CR4_PGE);
-    guest_bench(phase->name, samples, taken, overhead);
 }
 
 void guest_main(void)
 {
-    uint64_t overhead = overhead_of_a_sample();
+    uint64_t overhead = bench_overhead();
 
+    bench_init();
     write_cr0(read_cr0() | CR0_WP);
     guest_handlers[VECTOR_PF] = on_page_fault;
     for (size_t i = 0; i < ARRAY_SIZE(phases); i++)
-        run_phase(&phases[i], overhead);
-    print("PHASE end 0\n");
+        run(&phases[i], overhead);
+    bench_end();
     guest_check(not_deserved == 0, "faults-deserved", "%u of %u page faults are not", not_deserved, faults);
 }

@@ -167,14 +167,22 @@ static void cr4_rows(void)
 {
     const uint64_t cr4 = read_cr4();
 
+    bit_rows("cr4-vme", 4, CR4_VME);
+    bit_rows("cr4-pvi", 4, CR4_PVI);
     bit_rows("cr4-tsd", 4, CR4_TSD);
     bit_rows("cr4-de", 4, CR4_DE);
+    bit_rows("cr4-pse", 4, CR4_PSE);
     bit_rows("cr4-pge", 4, CR4_PGE);
     bit_rows("cr4-mce", 4, CR4_MCE);
     bit_rows("cr4-pce", 4, CR4_PCE);
     bit_rows("cr4-osfxsr", 4, CR4_OSFXSR);
+    bit_rows("cr4-osxmmexcpt", 4, CR4_OSXMMEXCPT);
+    bit_rows("cr4-umip", 4, CR4_UMIP);
     bit_rows("cr4-osxsave", 4, CR4_OSXSAVE);
     bit_rows("cr4-fsgsbase", 4, CR4_FSGSBASE);
+    bit_rows("cr4-smep", 4, CR4_SMEP);
+    bit_rows("cr4-smap", 4, CR4_SMAP);
+    bit_rows("cr4-pke", 4, CR4_PKE);
 
     vmx_prepare();
     vmx_set(VMCS_EXCEPTION_BITMAP, BIT(VECTOR_GP));

@@ -5,7 +5,8 @@
  * other is a leak. Words: seed=0 … seed=63 (0), rounds=10, =100, … =100000 (100).
  *
  * Not held: RSP, TR, CS, SS, and DS and ES, which the framework's stubs set, are what the guest stands on;
- * IA32_XSS takes nothing but 0, for no state component of it is offered.
+ * IA32_XSS takes nothing but 0, for no state component of it is offered. PKRU is read and written by its own
+ * instructions; user pages have key 0, to which nothing is denied.
  */
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -297,6 +298,33 @@ static bool has_tsc_aux(void)
     return (cpuid(0x80000001, 0).edx & BIT(27)) != 0;
 }
 
+static uint64_t other_keys(uint64_t x)
+{
+    return (uint32_t)x & ~3U;
+}
+
+static uint64_t pkru_read(void)
+{
+    uint32_t value;
+
+    __asm__ volatile("rdpkru" : "=a"(value) : "c"(0) : "rdx");
+    return value;
+}
+
+static void pkru_write(uint64_t value)
+{
+    __asm__ volatile("wrpkru" : : "a"((uint32_t)value), "c"(0), "d"(0) : "memory");
+}
+
+static bool has_pkru(void)
+{
+    const bool has = cpuid(0, 0).eax >= 7 && (cpuid(7, 0).ecx & BIT(3)) != 0;
+
+    if (has)
+        write_cr4(read_cr4() | CR4_PKE);
+    return has;
+}
+
 static bool has_spec_ctrl(void)
 {
     return cpuid(0, 0).eax >= 7 && (cpuid(7, 0).edx & (BIT(26) | BIT(27) | BIT(31))) != 0;
@@ -342,6 +370,7 @@ static const struct {
     {"pat", memory_types, NULL, NULL, MSR_PAT, NULL},
     {"tsc-aux", word, NULL, NULL, MSR_TSC_AUX, has_tsc_aux},
     {"spec-ctrl", speculation, NULL, NULL, MSR_SPEC_CTRL, has_spec_ctrl},
+    {"pkru", other_keys, pkru_read, pkru_write, 0, has_pkru},
     {"xcr0", enabled_components, xcr0_read, xcr0_write, 0, has_xcr0},
 };
 

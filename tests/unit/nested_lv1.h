@@ -43,6 +43,20 @@ static struct register_policy registers_policy;
 static struct vcpu vcpu01;
 static struct nested_vcpu n;
 
+/* VMCS02, where what an exit left away is. */
+static uint64_t vmcs02[VMCS_FIELD_COUNT];
+
+void vcpu_switch(struct vcpu *from)
+{
+    (void)from;
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        const uint64_t value = fake_vmcs.values[i];
+
+        fake_vmcs.values[i] = vmcs02[i];
+        vmcs02[i] = value;
+    }
+}
+
 /* What an instruction is given, and what it asks for. */
 static struct {
     struct nested_operands operands;
@@ -243,6 +257,7 @@ static inline int set_up(void **state)
     n.mode = NESTED_ROOT;
     n.vmxon_pointer = AT(PAGE_VMXON);
     n.current = AT(PAGE_A);
+    n.vmcs12.changed = true;
 
     memset(&run, 0, sizeof(run));
     run.operands.ops = &operand_ops;
@@ -306,6 +321,7 @@ static inline void take_picture(struct picture *picture)
     picture->current = n.current;
     memcpy(picture->operand, run.operand, sizeof(picture->operand));
     memcpy(&picture->vmcs12, &n.vmcs12, sizeof(n.vmcs12));
+    picture->vmcs12.changed = false; /* it may have gone to memory meanwhile */
     picture->invalidations = invalidated.ept + invalidated.vpid;
 }
 

@@ -149,6 +149,7 @@ static struct nested_policy policy;
 static struct nested_vcpu n;
 static struct vcpu vcpu01;
 static struct nested_merge_input input;
+static uint64_t kept_pdptes[4]; /* Lv2's, in the shadow regime */
 static struct nested_merge_entry entry;
 static uint8_t frames[4][PAGE_SIZE] __aligned(PAGE_SIZE); /* VMCS01, VMCS02, Umbra's bitmap, VMCS02's */
 static unsigned list_writes;
@@ -335,7 +336,7 @@ static void set_up(enum cr_instance instance, bool intercept_tpr)
     for (unsigned i = 0; i < VCPU_REGISTERS; i++)
         vcpu01.registers[i] = 100 + i;
     good_vmcs12();
-    input = (struct nested_merge_input){HPA(0x22000), VPID_LV2, physmap_address(frames[3])};
+    input = (struct nested_merge_input){HPA(0x22000), VPID_LV2, physmap_address(frames[3]), kept_pdptes};
 }
 
 static int setup(void **state)

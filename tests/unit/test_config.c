@@ -308,10 +308,11 @@ static void names(void **state)
 }
 
 #define PARTITION_KEYS                                                                                       \
-    "; a partition has memory, vcpus, cpus, paging, nested, boot, kernel, initrd, module, cmdline, "         \
+    "; a partition has memory, vcpus, cpus, paging, nested, vmcs-shadowing, boot, kernel, initrd, "          \
+    "module, cmdline, "                                                                                      \
     "console, "                                                                                              \
     "shared, "                                                                                               \
-    "doorbell, start, on-stop, timeout, policy.tpr, policy.cr0\n"
+    "doorbell, start, on-stop, timeout, policy.NAME\n"
 
 static void unknown_and_duplicate_keys(void **state)
 {
@@ -450,6 +451,7 @@ static void values(void **state)
         {"paging = vtlb based", "5:10: paging = vtlb based: must be auto, ept, vtlb or vtlb base\n"},
         {"paging = vtlb base now", "5:10: paging = vtlb base now: must be auto, ept, vtlb or vtlb base\n"},
         {"nested = maybe", "5:10: nested = maybe: must be no or yes\n"},
+        {"vmcs-shadowing = 1", "5:18: vmcs-shadowing = 1: must be no or yes\n"},
         {"paging =", "5:9: 'paging' has no value\n"},
         {"console = com1", "5:11: console = com1: must be none or uart\n"},
         {"on-stop = halt", "5:11: on-stop = halt: must be stay, restart or poweroff\n"},
@@ -509,6 +511,11 @@ static void paging(void **state)
     assert_true(partition->nested);
     expect(GOOD "nested = no\n", "");
     assert_false(partition->nested);
+    assert_false(partition->no_vmcs_shadowing);
+    expect(GOOD "vmcs-shadowing = no\n", "");
+    assert_true(partition->no_vmcs_shadowing);
+    expect(GOOD "vmcs-shadowing = yes\n", "");
+    assert_false(partition->no_vmcs_shadowing);
     expect(GOOD "paging = vtlb\npaging = ept\n", "6:1: 'paging' is given twice, first in line 5\n");
     assert_int_equal(partition->paging, CONFIG_PAGING_VTLB);
     expect(GOOD "paging = VTLB\n", "5:10: paging = VTLB: must be auto, ept, vtlb or vtlb base\n");

@@ -210,6 +210,25 @@ static void cr8(void **state)
     assert_int_equal(next_injection(), 0x80000055);
 }
 
+/* CR3 where its policy is overridden: with EPT it is the guest's own all the same. */
+static void cr3(void **state)
+{
+    (void)state;
+    build_guest(VCPU_START_LONG_64, CORE_POLICY_TPR_SHADOWING);
+    writes(3, 0x5000);
+    assert_int_equal(fake_get(VMCS_GUEST_CR3), 0x5000);
+    assert_int_equal(fake_vmcs.linear_flushes, 1);
+    access(3, MOV_FROM, VCPU_RCX, 0);
+    assert_done(GUEST_RIP + LENGTH);
+    assert_int_equal(guest->vcpu.registers[VCPU_RCX], 0x5000);
+    refused(3, BIT(63) | 0x6000); /* without PCIDs the bit is reserved */
+    refused(3, BIT(partition->physical_bits));
+    assert_int_equal(fake_get(VMCS_GUEST_CR3), 0x5000);
+    fake_set(VMCS_GUEST_CR4, fake_get(VMCS_GUEST_CR4) | X86_CR4_PCIDE);
+    writes(3, BIT(63) | 0x6001);
+    assert_int_equal(fake_get(VMCS_GUEST_CR3), 0x6001);
+}
+
 /* ---- CPUID and XSETBV --------------------------------------------------------------------------------- */
 
 static void cpuid(uint32_t leaf, uint32_t subleaf)
@@ -300,10 +319,11 @@ static void xsetbv(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(cr0, start_32),           cmocka_unit_test_setup(long_mode, start_32),
-        cmocka_unit_test_setup(cr4, start_32),           cmocka_unit_test_setup(pdptes, start_32),
-        cmocka_unit_test_setup(low_bits, start_32),      cmocka_unit_test_setup(cr8, start_32),
-        cmocka_unit_test_setup(cpuid_dynamic, start_32), cmocka_unit_test_setup(xsetbv, start_32),
+        cmocka_unit_test_setup(cr0, start_32),      cmocka_unit_test_setup(long_mode, start_32),
+        cmocka_unit_test_setup(cr4, start_32),      cmocka_unit_test_setup(pdptes, start_32),
+        cmocka_unit_test_setup(low_bits, start_32), cmocka_unit_test_setup(cr3, start_32),
+        cmocka_unit_test_setup(cr8, start_32),      cmocka_unit_test_setup(cpuid_dynamic, start_32),
+        cmocka_unit_test_setup(xsetbv, start_32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -487,7 +487,7 @@ static enum stage_outcome restless_walk(const struct stage *stage, uint64_t addr
     *fault = (struct stage_fault){.stage = stage, .address = address};
     if (align_down(address, PAGE_SIZE) == MIDDLE)
         return STAGE_AGAIN;
-    return guest->walk.stage.walk(&guest->walk.stage, address, access, translation, fault);
+    return guest->lv1.walk.stage.walk(&guest->lv1.walk.stage, address, access, translation, fault);
 }
 
 /*
@@ -519,7 +519,7 @@ static void half_allowed(void **state)
         assert_int_equal(guest_word(RIGHT), 0xddeeff00);
 
         start_around(state, HOLE, n == 0 ? MIDDLE - 2 : RIGHT - 2);
-        guest->linear.stages[0] = &restless;
+        guest->lv1.linear.stages[0] = &restless;
         CODE(0x89, 0x03);
         violation(HOLE + 8, WRITE | USUAL);
         assert_done(GUEST_RIP); /* once more */

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "nested/exit.h"
 #include "tests/unit/nested_pair.h"
 #include "vmx/reasons.h"
 
@@ -85,6 +86,52 @@ static void test_injection(void **state)
 }
 
 /* Without virtual NMIs, an NMI can be injected where NMIs are blocked. */
+/*
+ * Lv1 has no CET, and its exception 21 no error code; a processor that has CET would refuse that. Fails when
+ * VMCS02 has it nevertheless, when the processor without CET gets anything else than Lv1 said, and when Lv1
+ * is told of the stand-in.
+ */
+static void test_exception_21(void **state)
+{
+    const uint64_t event = BIT(31) | 3 << 8 | 21;
+    struct nested_exit_information information = {.reason = EXIT_REASON_EXTERNAL_INTERRUPT};
+
+    (void)state;
+    set12(VMCS_ENTRY_INTERRUPTION_INFO, event);
+    assert_int_equal(enter(), NESTED_ENTERED);
+    vcpu_events_before_entry(&n.vcpu02);
+    assert_int_equal(fake_injection(), event);
+
+    assert_int_equal(setup(NULL), 0);
+    hardware.cr4_fixed1 |= X86_CR4_CET;
+    set12(VMCS_ENTRY_INTERRUPTION_INFO, event);
+    set12(VMCS_ENTRY_INSTRUCTION_LENGTH, 0);
+    assert_int_equal(enter(), NESTED_ENTERED);
+    vcpu_events_before_entry(&n.vcpu02);
+    assert_int_equal(fake_injection(), BIT(31) | 5 << 8 | 21);
+    assert_int_equal(get02(VMCS_ENTRY_INSTRUCTION_LENGTH), 0);
+    assert_int_equal(nested_exit_save(&n, &information), NESTED_ABORT_NONE);
+    assert_int_equal(get12(VMCS_IDT_VECTORING_INFO), event);
+}
+
+/*
+ * What single-stepping has left pending agrees with the IA32_DEBUGCTL that VMCS02 has: VMCS12's if the entry
+ * loads it, else Lv1's, in which BTF is 1. Fails when the processor would refuse the one or the other.
+ */
+static void test_single_step(void **state)
+{
+    for (unsigned loads = 0; loads < 2; loads++) {
+        assert_int_equal(setup(state), 0);
+        set12(VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED | X86_RFLAGS_IF | X86_RFLAGS_TF);
+        set12(VMCS_GUEST_INTERRUPTIBILITY, BLOCKING_BY_MOV_SS);
+        set12(VMCS_GUEST_PENDING_DEBUG, X86_DR6_BS | 1);
+        if (loads)
+            add12(VMCS_ENTRY_CONTROLS, VMX_ENTRY_LOAD_DEBUG_CONTROLS);
+        assert_int_equal(enter(), NESTED_ENTERED);
+        assert_int_equal(get02(VMCS_GUEST_PENDING_DEBUG), loads ? X86_DR6_BS | 1 : 1);
+    }
+}
+
 static void test_injected_nmi(void **state)
 {
     (void)state;
@@ -116,6 +163,7 @@ static void test_bad_control(void **state)
     set12(VMCS_CR3_TARGET_COUNT, 5);
     set12(VMCS_HOST_CR0, 0);
     assert_int_equal(enter(), NESTED_ENTRY_VMFAIL);
+    assert_string_equal(failure.row->name, "CR3-target count");
     assert_int_equal(get12(VMCS_VM_INSTRUCTION_ERROR), 7);
     assert_int_equal(fake_get(VMCS_GUEST_RFLAGS) & X86_RFLAGS_ZF, X86_RFLAGS_ZF);
     assert_not_entered();
@@ -188,6 +236,7 @@ static void test_pages(void **state)
     assert_int_equal(get12(VMCS_VM_INSTRUCTION_ERROR), 7);
     assert_not_entered();
     set12(VMCS_APIC_ACCESS_ADDRESS, PAGE_ACCESS);
+    nested_forget_pages(&n); /* it was found, and is another now */
     flat_memory_read_only = PAGE_APIC;
     assert_int_equal(enter(), NESTED_ENTRY_VMFAIL);
     flat_memory_read_only = 0;
@@ -214,12 +263,46 @@ static void test_pae(void **state)
 
 #define TEST(NAME) cmocka_unit_test_setup(test_##NAME, setup)
 
+/*
+ * Guest state that an exit left in VMCS02 is checked as it is there, when Lv1 has written what is checked
+ * with it; what Lv1 has not touched is neither fetched nor written.
+ */
+static void test_away(void **state)
+{
+    struct nested_exit_information information = {.reason = EXIT_REASON_CPUID};
+
+    for (unsigned good = 0; good < 2; good++) {
+        setup(state);
+        assert_int_equal(enter(), NESTED_ENTERED);
+        fake_set(VMCS_GUEST_TR_LIMIT, good ? 0xffff : 0x67);
+        fake_set(VMCS_GUEST_TR_ACCESS_RIGHTS, good ? 0x8b : 0x808b); /* G, with a limit that has none */
+        memset(n.vcpu02.known, 0, sizeof(n.vcpu02.known));
+        assert_int_equal(nested_exit_save(&n, &information), NESTED_ABORT_NONE);
+        vcpu_switch(&n.vcpu02);
+        n.mode = NESTED_ROOT;
+        assert_true(vmcs12_is_away(&n.vmcs12, VMCS_GUEST_TR_ACCESS_RIGHTS));
+        set12(VMCS_GUEST_RIP, 0x4444);
+        assert_int_equal(enter(), NESTED_ENTERED);
+        assert_true(vmcs12_is_away(&n.vmcs12, VMCS_GUEST_TR_ACCESS_RIGHTS));
+
+        vcpu_switch(&n.vcpu02);
+        n.mode = NESTED_ROOT;
+        set12(VMCS_GUEST_TR_BASE, 0x1000);
+        assert_int_equal(enter(), good ? NESTED_ENTERED : NESTED_ENTRY_FAILED);
+        assert_int_equal(get12(VMCS_GUEST_TR_LIMIT), good ? 0xffff : 0x67);
+        if (good)
+            assert_int_equal(get02(VMCS_GUEST_TR_BASE), 0x1000);
+        else
+            assert_int_equal(fake_beside.current, vcpu01.vmcs.value);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(enter),    TEST(enter_again), TEST(injection), TEST(injected_nmi),
-        TEST(inactive), TEST(bad_control), TEST(bad_host),  TEST(bad_guest),
-        TEST(debugctl), TEST(bad_list),    TEST(pages),     TEST(pae),
+        TEST(enter),       TEST(enter_again), TEST(injection),   TEST(injected_nmi), TEST(exception_21),
+        TEST(single_step), TEST(inactive),    TEST(bad_control), TEST(bad_host),     TEST(bad_guest),
+        TEST(debugctl),    TEST(bad_list),    TEST(pages),       TEST(pae),          TEST(away),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

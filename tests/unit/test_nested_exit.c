@@ -2,9 +2,9 @@
 /*
  * nested/exit.c, between a VMCS02 and a VMCS01 of arrays. Fails when a field of VMCS12 or VMCS01 is not what
  * the SDM's chapter on VM exits makes of it after a logical exit, when any other field changes, when VMCS12
- * says written of what stayed the same, when an event of Lv2's is lost or comes twice, when a failed entry
- * saves something of Lv2, when the steps come in another order, and when a value is fetched from VMCS02 that
- * the exit reason does not define.
+ * says of what the exit saved that Lv1 wrote it, when an event of Lv2's is lost or comes twice, when a failed
+ * entry saves something of Lv2, when the steps come in another order, and when a value is fetched from VMCS02
+ * that the exit reason does not define.
  */
 #include "nested/exit.h"
 
@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "arch/x86/msr.h"
+#include "nested/away.h"
 #include "nested/merge.h"
 #include "nested/msr_list.h"
 #include "tests/unit/fake_vmcs.h"
@@ -70,6 +71,13 @@ static void switch_vmcs(void)
         other_vmcs[i] = value;
     }
     current_is_01 = !current_is_01;
+}
+
+/* To the other one of the two. */
+void vcpu_switch(struct vcpu *from)
+{
+    assert_ptr_equal(from, current_is_01 ? &vcpu01 : &n.vcpu02);
+    switch_vmcs();
 }
 
 void nested_read_control_state(struct nested_vcpu *nested, struct cr_state *state)
@@ -162,6 +170,16 @@ static void set12(struct vmcs_field field, uint64_t value)
     vmcs12_forget_written(&n.vmcs12);
 }
 
+/* What the exit left away comes to VMCS12. VMCS02 is current. */
+static void fetch(void)
+{
+    switch_vmcs();
+    nested_away_fetch(&n);
+    switch_vmcs();
+    for (unsigned word = 0; word < VMCS12_FIELD_WORDS; word++)
+        assert_int_equal(n.vmcs12.away[word], 0);
+}
+
 static void save(struct nested_exit_information *information)
 {
     assert_int_equal(nested_exit_save(&n, information), NESTED_ABORT_NONE);
@@ -242,7 +260,7 @@ static uint64_t expected12(unsigned index, const struct vmcs12 *before, const ui
     }
 }
 
-/* Every field, under any of the controls that matter; what stays the same is not written. */
+/* Every field, under any of the controls that matter; none counts as written by Lv1. */
 static void saves_every_field(void **state)
 {
     static const uint64_t pdptes[4] = {0x1001, 0x2001, 0, 0x4001};
@@ -271,19 +289,23 @@ static void saves_every_field(void **state)
         before = n.vmcs12;
 
         save(&information);
+        assert_true(n.vmcs12.changed);
+        fetch();
         for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
             const uint64_t expected = expected12(i, &before, information.pdptes);
             if (n.vmcs12.values[i] != expected)
                 fail_msg("run %u: %s is %#lx, not %#lx", run, vmcs_field_name(vmcs_field_at(i)),
                          n.vmcs12.values[i], expected);
-            assert_int_equal(vmcs12_is_written(&n.vmcs12, vmcs_field_at(i)), expected != before.values[i]);
+            assert_false(vmcs12_is_written(&n.vmcs12, vmcs_field_at(i)));
         }
         with_pdptes += n.vmcs12.values[VMCS_INDEX_GUEST_PDPTE1] != before.values[VMCS_INDEX_GUEST_PDPTE1];
         assert_int_equal(information.kept.cr0, machine.lv2.cr0);
         assert_int_equal(information.kept.efer, machine.lv2.efer);
-        assert_int_equal(information.kept.pat, n.vcpu02.regime == VCPU_REGIME_SHADOW
-                                                   ? n.vcpu02.guest.pat
-                                                   : fake_get(VMCS_GUEST_PAT));
+        if (!vmcs12_has_exit(&before, VMX_EXIT_LOAD_PAT))
+            assert_int_equal(information.kept.pat, n.vcpu02.regime == VCPU_REGIME_SHADOW
+                                                       ? n.vcpu02.guest.pat
+                                                       : fake_get(VMCS_GUEST_PAT));
+        assert_memory_equal(&n.state02, &machine.lv2, sizeof(n.state02));
         assert_memory_equal(vcpu01.registers, n.vcpu02.registers, sizeof(vcpu01.registers));
         assert_string_equal(machine.log, "s");
         assert_int_equal(fake_vmcs.writes, 0);
@@ -312,7 +334,8 @@ static void information_by_reason(void **state)
 
     for (unsigned reason = 0; reason <= EXIT_REASON_COUNT; reason++) {
         const bool io = reason == EXIT_REASON_IO_INSTRUCTION, cr = reason == EXIT_REASON_CR_ACCESS;
-        for (unsigned variant = 0; variant < (io ? 2 : cr ? 4 : 1); variant++) {
+        const bool either = AMONG(reason, 23, 25, 47); /* an operand in a register, or with a displacement */
+        for (unsigned variant = 0; variant < (io || either ? 2 : cr ? 4 : 1); variant++) {
             const bool q = AMONG(reason, 0, 4, 9, 14, 19, 21, 22, 23, 25, 27, 28, 29, 30, 33, 34, 36, 44, 45,
                                  46, 47, 48, 50, 53, 56, 58, 62, 63, 64, 66, 72, 73, 75);
             const bool length = !AMONG(reason, 1, 2, 3, 4, 5, 6, 7, 8, 33, 34, 35, 37, 38, 41, 42, 43, 45, 52,
@@ -322,6 +345,7 @@ static void information_by_reason(void **state)
                                      (io && variant != 0);
             const bool linear = AMONG(reason, 48, 66) || ((io || cr) && variant == 1);
             const bool physical = AMONG(reason, 48, 49, 66);
+            const bool in_register = either && variant == 1;
             struct nested_exit_information information;
             struct vmcs12 before;
 
@@ -331,17 +355,19 @@ static void information_by_reason(void **state)
                                               : cr ? cr_accesses[variant]
                                                    : 0x33);
             fake_set(VMCS_EXIT_INTERRUPTION_INFO, EVENT(3U, 6));
+            fake_set(VMCS_EXIT_INSTRUCTION_INFO, in_register ? 0x12345678 | BIT(10) : 0x12345278);
             nested_exit_information(&n, &information);
             assert_int_equal(fake_vmcs.reads,
                              1 + q + length + instruction + linear + physical + (reason <= 1 ? 1 : 0));
             assert_int_equal(information.reason, reason);
-            assert_int_equal(information.qualification, q ? fake_get(VMCS_EXIT_QUALIFICATION) : 0);
+            const uint64_t qualification = q && !in_register ? fake_get(VMCS_EXIT_QUALIFICATION) : 0;
+            assert_int_equal(information.qualification, qualification);
             assert_int_equal(information.interruption, reason <= 1 ? EVENT(3U, 6) : 0);
             assert_int_equal(information.linear_address, linear ? fake_get(VMCS_GUEST_LINEAR_ADDRESS) : 0);
 
             before = n.vmcs12;
             save(&information);
-            assert_int_equal(get12(VMCS_EXIT_QUALIFICATION), q ? fake_get(VMCS_EXIT_QUALIFICATION) : 0);
+            assert_int_equal(get12(VMCS_EXIT_QUALIFICATION), qualification);
             const struct {
                 struct vmcs_field field;
                 bool defined;
@@ -656,14 +682,105 @@ static void loads_every_field(void **state)
         assert_int_equal(n.mode, NESTED_ROOT);
         assert_true(vcpu01.events_changed);
         assert_string_equal(machine.log, failed ? "cl" : "scl");
-
-        /* Once more: nothing changes, and nothing is written. */
-        fake_vmcs.writes = 0;
-        machine.log[0] = '\0';
-        memset(machine.log, 0, sizeof(machine.log));
-        assert_int_equal(nested_exit_load(&n, &information), NESTED_ABORT_NONE);
-        assert_int_equal(fake_vmcs.writes, 0);
     }
+}
+
+/* Control registers that Lv1 has already are not loaded again, unless PDPTEs come from memory; each is looked
+ * at. */
+static void loads_control_registers_once(void **state)
+{
+    static const struct {
+        uint16_t field; /* of VMCS01, with a value of its own; 0: none */
+        bool pae, loads;
+    } cases[] = {
+        {0, false, false},
+        {VMCS_INDEX_GUEST_CR0, false, true},
+        {VMCS_INDEX_GUEST_CR3, false, true},
+        {VMCS_INDEX_GUEST_CR4, false, true},
+        {VMCS_INDEX_GUEST_EFER, false, true},
+        {0, true, true},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct nested_exit_information information = {.reason = EXIT_REASON_CPUID};
+        const uint64_t efer = cases[i].pae ? 0 : X86_EFER_LME | LMA;
+
+        setup(state);
+        set12(VMCS_EXIT_CONTROLS, cases[i].pae ? 0 : VMX_EXIT_HOST_64);
+        n.vmcs12.values[VMCS_INDEX_HOST_CR0] = machine.lv2.cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_NE;
+        n.vmcs12.values[VMCS_INDEX_HOST_CR4] = X86_CR4_PAE | X86_CR4_VMXE;
+        machine.lv2.efer = efer;
+        other_vmcs[VMCS_INDEX_GUEST_CR0] = machine.lv2.cr0;
+        other_vmcs[VMCS_INDEX_GUEST_CR3] = get12(VMCS_HOST_CR3);
+        other_vmcs[VMCS_INDEX_GUEST_CR4] = get12(VMCS_HOST_CR4);
+        other_vmcs[VMCS_INDEX_GUEST_EFER] = efer;
+        if (cases[i].field != 0)
+            other_vmcs[cases[i].field] ^= BIT(3);
+        save(&information);
+        load(&information);
+        assert_string_equal(machine.log, cases[i].loads ? "scl" : "sl");
+    }
+}
+
+/* What an exit loads follows VMCS12's host state when Lv1 writes that, and only then. */
+static void host_state_is_prepared(void **state)
+{
+    struct nested_exit_information information = {.reason = EXIT_REASON_CPUID};
+
+    (void)state;
+    save(&information);
+    load(&information);
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        const struct vmcs_field field = vmcs_field_at(i);
+
+        if (vmcs_field_class(field) != VMCS_CLASS_HOST && i != VMCS_INDEX_EXIT_CONTROLS)
+            continue;
+        vmcs12_write(&n.vmcs12, field, get12(field) ^ (i == VMCS_INDEX_EXIT_CONTROLS ? VMX_EXIT_HOST_64 : 1));
+        nested_exit_prepare(&n);
+        vmcs12_forget_written(&n.vmcs12);
+    }
+    memset(machine.log, 0, sizeof(machine.log));
+    machine.lv2.efer &= ~LMA;
+    switch_vmcs();
+    save(&information);
+    load(&information);
+    assert_int_equal(fake_get(VMCS_GUEST_RIP), get12(VMCS_HOST_RIP));
+    assert_int_equal(fake_get(VMCS_GUEST_RSP), get12(VMCS_HOST_RSP));
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(fake_vmcs.values[VMCS_INDEX_GUEST_ES_SELECTOR + i],
+                         n.vmcs12.values[VMCS_INDEX_HOST_ES_SELECTOR + i]);
+    assert_int_equal(fake_get(VMCS_GUEST_TR_SELECTOR), get12(VMCS_HOST_TR_SELECTOR));
+    assert_int_equal(fake_get(VMCS_GUEST_FS_BASE), get12(VMCS_HOST_FS_BASE));
+    assert_int_equal(fake_get(VMCS_GUEST_GS_BASE), get12(VMCS_HOST_GS_BASE));
+    assert_int_equal(fake_get(VMCS_GUEST_TR_BASE), get12(VMCS_HOST_TR_BASE));
+    assert_int_equal(fake_get(VMCS_GUEST_GDTR_BASE), get12(VMCS_HOST_GDTR_BASE));
+    assert_int_equal(fake_get(VMCS_GUEST_IDTR_BASE), get12(VMCS_HOST_IDTR_BASE));
+    assert_int_equal(fake_get(VMCS_GUEST_SYSENTER_CS), get12(VMCS_HOST_SYSENTER_CS));
+    assert_int_equal(fake_get(VMCS_GUEST_SYSENTER_ESP), get12(VMCS_HOST_SYSENTER_ESP));
+    assert_int_equal(fake_get(VMCS_GUEST_SYSENTER_EIP), get12(VMCS_HOST_SYSENTER_EIP));
+    assert_int_equal(fake_get(VMCS_GUEST_CS_ACCESS_RIGHTS), 11 | BIT(4) | BIT(7) | BIT(15) | BIT(14));
+}
+
+/* One field that is away, while Lv1 runs: it comes, no other does, and Lv1's VMCS is current again. */
+static void fetches_a_field(void **state)
+{
+    struct nested_exit_information information = {.reason = EXIT_REASON_CPUID};
+    const uint64_t limit = fake_get(VMCS_GUEST_ES_LIMIT);
+
+    (void)state;
+    save(&information);
+    load(&information);
+    fake_vmcs.reads = 0;
+    nested_away_fetch_field(&n, VMCS_GUEST_RIP);
+    assert_int_equal(fake_vmcs.reads, 0);
+    assert_true(vmcs12_is_away(&n.vmcs12, VMCS_GUEST_ES_LIMIT));
+    nested_away_fetch_field(&n, VMCS_GUEST_ES_LIMIT);
+    assert_int_equal(fake_vmcs.reads, 1);
+    assert_true(current_is_01);
+    assert_int_equal(get12(VMCS_GUEST_ES_LIMIT), limit);
+    assert_false(vmcs12_is_away(&n.vmcs12, VMCS_GUEST_ES_LIMIT));
+    assert_true(vmcs12_is_away(&n.vmcs12, VMCS_GUEST_CS_LIMIT));
+    assert_false(vmcs12_is_written(&n.vmcs12, VMCS_GUEST_ES_LIMIT));
 }
 
 /* An exit by an NMI blocks NMIs in Lv1, whatever Lv2 had. */
@@ -776,6 +893,9 @@ int main(void)
         cmocka_unit_test_setup(queued_events, setup),
         cmocka_unit_test_setup(waiting_events, setup),
         cmocka_unit_test_setup(loads_every_field, setup),
+        cmocka_unit_test_setup(loads_control_registers_once, setup),
+        cmocka_unit_test_setup(host_state_is_prepared, setup),
+        cmocka_unit_test_setup(fetches_a_field, setup),
         cmocka_unit_test_setup(blocking_by_nmi, setup),
         cmocka_unit_test_setup(pat_of_shadow_regime, setup),
         cmocka_unit_test_setup(failed_entry, setup),

@@ -28,13 +28,16 @@ static void without_vmxe(void)
     fake_set(VMCS_CR4_READ_SHADOW, 0);
 }
 
+/* Both are left when IA-32e mode is entered. */
 static void real_mode(void)
 {
+    set_mode(false, false);
     fake_set(VMCS_GUEST_CR0, fake_get(VMCS_GUEST_CR0) & ~X86_CR0_PE);
 }
 
 static void virtual_8086(void)
 {
+    set_mode(false, false);
     fake_set(VMCS_GUEST_RFLAGS, fake_get(VMCS_GUEST_RFLAGS) | X86_RFLAGS_VM);
 }
 
@@ -296,6 +299,7 @@ static void assert_failure(const char *name, const struct failure *f, enum neste
         before.fields[VMCS_INDEX_GUEST_RFLAGS] |= expected;
         if (!invalid)
             vmcs12_write(&before.vmcs12, VMCS_VM_INSTRUCTION_ERROR, f->error);
+        before.vmcs12.changed = false; /* as take_picture has it */
         assert_same_but(name);
         return;
     }

@@ -14,7 +14,34 @@
 
 #include <cmocka.h>
 
+#include "nested/entry.h"
 #include "tests/unit/nested_pair.h"
+
+/* ---- What was seen of each row ---------------------------------------------------------------------------
+ */
+
+/*
+ * A field that Lv1 has a say in has been seen both ways when tests have looked at two values of it in VMCS02;
+ * one that is Lv1's alone, when VMCS12's value came through, and one that is not Lv1's, when it did not.
+ */
+static struct {
+    bool looked, both;
+    uint64_t first;
+} seen[VMCS_FIELD_COUNT];
+
+static uint64_t look(struct vmcs_field field)
+{
+    const uint64_t value = get02(field);
+
+    seen[field.index].both =
+        seen[field.index].both || (seen[field.index].looked && value != seen[field.index].first);
+    if (!seen[field.index].looked)
+        seen[field.index].first = value;
+    seen[field.index].looked = true;
+    return value;
+}
+
+#define get02 look
 
 /* The merge alone: VMCS02 is current after it. */
 static void merge(void)
@@ -78,6 +105,7 @@ static void test_every_field(void **state)
         set12(field, kept);
         merge();
         assert_memory_equal(fake_vmcs.values, before, sizeof(before));
+        seen[i].both = true;
     }
 }
 
@@ -269,15 +297,29 @@ static void test_pause_loop(void **state)
     assert_int_equal(get02(VMCS_PLE_WINDOW), window);
 }
 
+/* Components that exit are Lv1's to choose, where it lets Lv2 have XSAVES. */
+static void test_xss(void **state)
+{
+    (void)state;
+    set12(VMCS_XSS_EXITING_BITMAP, 0x300);
+    merge();
+    assert_int_equal(get02(VMCS_XSS_EXITING_BITMAP), 0);
+    add12(VMCS_PRIMARY_CONTROLS, VMX_PRIMARY_SECONDARY_CONTROLS);
+    set12(VMCS_SECONDARY_CONTROLS, VMX_SECONDARY_XSAVES);
+    merge();
+    assert_int_equal(get02(VMCS_XSS_EXITING_BITMAP), 0x300);
+}
+
 static void test_sieves(void **state)
 {
     (void)state;
+    merge(); /* Lv1 wants none of them: #DB, #AC, #MC are Umbra's */
+    assert_int_equal(get02(VMCS_EXCEPTION_BITMAP), BIT(1) | BIT(17) | BIT(18));
     set12(VMCS_EXCEPTION_BITMAP, BIT(3) | BIT(14));
     set12(VMCS_PAGE_FAULT_ERROR_MASK, 5);
     set12(VMCS_PAGE_FAULT_ERROR_MATCH, 1);
     set12(VMCS_CR3_TARGET_COUNT, 2);
     merge();
-    /* #DB, #AC, #MC are Umbra's. */
     assert_int_equal(get02(VMCS_EXCEPTION_BITMAP), BIT(1) | BIT(3) | BIT(14) | BIT(17) | BIT(18));
     assert_int_equal(get02(VMCS_PAGE_FAULT_ERROR_MASK), 5);
     assert_int_equal(get02(VMCS_PAGE_FAULT_ERROR_MATCH), 1);
@@ -294,7 +336,7 @@ static void test_sieves(void **state)
     assert_int_equal(get02(VMCS_PAGE_FAULT_ERROR_MASK), 0);
     assert_int_equal(get02(VMCS_PAGE_FAULT_ERROR_MATCH), 0);
     assert_int_equal(get02(VMCS_CR3_TARGET_COUNT), 0);
-    assert_int_equal(get02(VMCS_GUEST_CR3), 0x22000);
+    assert_int_equal(get02(VMCS_GUEST_CR3), 0x11000); /* the root, which is chosen after the merge */
     assert_int_equal(vcpu_read_cr3(&n.vcpu02), 0x8000);
 }
 
@@ -317,6 +359,14 @@ static void test_tsc(void **state)
 static void test_addresses(void **state)
 {
     (void)state;
+    merge();
+    /* Another Lv2: other tables, another tag, another bitmap. */
+    input = (struct nested_merge_input){HPA(0x55000), VPID_LV2 + 1, physmap_address(frames[0]), kept_pdptes};
+    merge();
+    assert_int_equal(get02(VMCS_EPT_POINTER) & ~0xfffULL, 0x55000);
+    assert_int_equal(get02(VMCS_VPID), VPID_LV2 + 1);
+    assert_int_equal(get02(VMCS_MSR_BITMAPS), physmap_address(frames[0]).value);
+    setup(NULL);
     merge();
     assert_int_equal(get02(VMCS_EPT_POINTER) & ~0xfffULL, 0x22000);
     assert_int_equal(get02(VMCS_VPID), VPID_LV2);
@@ -474,6 +524,47 @@ static void test_loaded(void **state)
     assert_int_equal(get02(VMCS_GUEST_PAT), 15);
 }
 
+/* An Lv2 that is to rest does so in Umbra. */
+static void test_activity(void **state)
+{
+    (void)state;
+    for (unsigned activity = 0; activity < 4; activity++) {
+        set12(VMCS_GUEST_ACTIVITY, activity);
+        merge();
+        assert_int_equal(get02(VMCS_GUEST_ACTIVITY), 0);
+    }
+    seen[VMCS_INDEX_GUEST_ACTIVITY].both = true;
+}
+
+/* What an entry injects, and an entry that injects something else. */
+static void test_event(void **state)
+{
+    static const struct {
+        uint64_t information, error, length;
+    } events[] = {
+        {BIT(31) | BIT(11) | 3 << 8 | 14, 5, 0},
+        {BIT(31) | BIT(11) | 3 << 8 | 13, 6, 0},
+        {BIT(31) | 4 << 8 | 0x80, 0, 2},
+        {BIT(31) | 6 << 8 | 3, 0, 1},
+    };
+    struct nested_entry_failure failure;
+
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(events); i++) {
+        setup(NULL);
+        set12(VMCS_ENTRY_INTERRUPTION_INFO, events[i].information);
+        set12(VMCS_ENTRY_EXCEPTION_ERROR_CODE, events[i].error);
+        set12(VMCS_ENTRY_INSTRUCTION_LENGTH, events[i].length);
+        assert_int_equal(nested_enter(&n, &input, &failure), NESTED_ENTERED);
+        vcpu_events_before_entry(&n.vcpu02);
+        assert_int_equal(get02(VMCS_ENTRY_INTERRUPTION_INFO), events[i].information);
+        if (events[i].information & BIT(11))
+            assert_int_equal(get02(VMCS_ENTRY_EXCEPTION_ERROR_CODE), events[i].error);
+        if (events[i].length != 0)
+            assert_int_equal(get02(VMCS_ENTRY_INSTRUCTION_LENGTH), events[i].length);
+    }
+}
+
 static void test_entry_state(void **state)
 {
     const uint64_t lv1_efer = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE;
@@ -498,22 +589,35 @@ static void test_entry_state(void **state)
     assert_int_equal(s.efer, X86_EFER_NXE);
 }
 
+/* In VMCS02, or in the shadow regime with the caller. */
+static void assert_pdptes(uint64_t first)
+{
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(n.vcpu02.regime == VCPU_REGIME_SHADOW
+                             ? kept_pdptes[i]
+                             : get02(vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i)),
+                         first + i * 0x1000);
+}
+
 static void test_pdptes(void **state)
 {
+    static const enum cr_instance instances[] = {CR_INSTANCE_UNRESTRICTED, CR_INSTANCE_SHADOW};
+
     (void)state;
-    for (unsigned i = 0; i < 4; i++) {
-        set12(vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i), 0x1001 + i * 0x1000);
-        entry.pdptes[i] = 0x8001 + i * 0x1000;
+    for (unsigned instance = 0; instance < ARRAY_SIZE(instances); instance++) {
+        set_up(instances[instance], false);
+        for (unsigned i = 0; i < 4; i++) {
+            set12(vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i), 0x1001 + i * 0x1000);
+            entry.pdptes[i] = 0x8001 + i * 0x1000;
+        }
+        entry.state = (struct cr_state){.cr0 = 0x80000031, .cr4 = X86_CR4_VMXE | X86_CR4_PAE};
+        merge(); /* Lv1 without EPT: as the checks found them in memory */
+        assert_pdptes(0x8001);
+        add12(VMCS_PRIMARY_CONTROLS, VMX_PRIMARY_SECONDARY_CONTROLS);
+        set12(VMCS_SECONDARY_CONTROLS, VMX_SECONDARY_EPT);
+        merge();
+        assert_pdptes(0x1001);
     }
-    entry.state = (struct cr_state){.cr0 = 0x80000031, .cr4 = X86_CR4_VMXE | X86_CR4_PAE};
-    merge(); /* Lv1 without EPT: as the checks found them in memory */
-    for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(get02(vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i)), 0x8001 + i * 0x1000);
-    add12(VMCS_PRIMARY_CONTROLS, VMX_PRIMARY_SECONDARY_CONTROLS);
-    set12(VMCS_SECONDARY_CONTROLS, VMX_SECONDARY_EPT);
-    merge();
-    for (unsigned i = 0; i < 4; i++)
-        assert_int_equal(get02(vmcs_field_at(VMCS_INDEX_GUEST_PDPTE0 + i)), 0x1001 + i * 0x1000);
 }
 
 /* What goes into VMCS02 by Fig. 11 comes back by Fig. 9, in each regime and under any masks of Lv1's. */
@@ -544,8 +648,20 @@ static void test_control_state(void **state)
             assert_int_equal(back.efer, s.efer);
             assert_int_equal(back.cs_l, s.cs_l);
             assert_int_equal(get02(VMCS_CR0_MASK), registers.cr0.mask | masks[i]);
+            assert_int_equal(get02(VMCS_CR4_MASK), registers.cr4.mask | masks[i]);
+            assert_int_equal(get02(VMCS_CR0_READ_SHADOW) & masks[i], 0x60000010 & masks[i]);
+            assert_int_equal(get02(VMCS_CR4_READ_SHADOW) & masks[i], X86_CR4_MCE & masks[i]);
+            assert_int_equal(get02(VMCS_CR0_READ_SHADOW) & ~masks[i] & registers.cr0.mask,
+                             s.cr0 & ~masks[i] & registers.cr0.mask);
+            assert_int_equal(get02(VMCS_CR4_READ_SHADOW) & ~masks[i] & registers.cr4.mask,
+                             s.cr4 & ~masks[i] & registers.cr4.mask);
+            assert_int_equal(get02(VMCS_GUEST_CR4) & ~registers.cr4.mask, s.cr4 & ~registers.cr4.mask);
             assert_int_equal(get02(VMCS_GUEST_CR0) & X86_CR0_CD, 0);
             assert_int_equal(get02(VMCS_ENTRY_CONTROLS) & VMX_ENTRY_IA32E_GUEST, VMX_ENTRY_IA32E_GUEST);
+
+            assert_int_equal(get02(VMCS_GUEST_EFER) & X86_EFER_NXE, X86_EFER_NXE);
+            if (instance != CR_INSTANCE_SHADOW)
+                assert_int_equal(get02(VMCS_GUEST_CR3), s.cr3);
 
             back.cr0 ^= X86_CR0_TS & ~masks[i];
             back.cr4 ^= X86_CR4_PGE & ~masks[i];
@@ -553,7 +669,26 @@ static void test_control_state(void **state)
             nested_read_control_state(&n, &s);
             assert_int_equal(s.cr0, back.cr0);
             assert_int_equal(s.cr4, back.cr4);
+            assert_int_equal(get02(VMCS_GUEST_CR4) & ~registers.cr4.mask, s.cr4 & ~registers.cr4.mask);
         }
+}
+
+/* IA32_EFER that the entry does not load is Lv1's, but for what "IA-32e mode guest" says. */
+static void test_efer(void **state)
+{
+    (void)state;
+    for (unsigned loads = 0; loads < 2; loads++) {
+        const uint64_t own = X86_EFER_LME | X86_EFER_LMA | X86_EFER_NXE;
+        const uint64_t lv1 = X86_EFER_LME | X86_EFER_LMA | X86_EFER_SCE;
+
+        setup(NULL);
+        set12(VMCS_GUEST_EFER, own);
+        if (loads)
+            add12(VMCS_ENTRY_CONTROLS, VMX_ENTRY_LOAD_EFER);
+        nested_merge_state(&n.vmcs12, 0x80000031, lv1, &entry.state);
+        merge();
+        assert_int_equal(get02(VMCS_GUEST_EFER), loads ? own : lv1);
+    }
 }
 
 /* Writes that Lv1 did not want: what VMX operation of Lv1's fixes is #GP, but where Lv1 masks it. */
@@ -588,6 +723,104 @@ static void test_control_writes(void **state)
     assert_int_equal(effects, CR_EFFECT_LONG_MODE | CR_EFFECT_FLUSH);
 }
 
+/* What changes without a VMWRITE is merged all the same: Lv2's registers by the entry, pages of Lv1's,
+ * VMCS01. */
+static void test_other_sources(void **state)
+{
+    const uint64_t secondary = vcpu_read(&vcpu01, VMCS_SECONDARY_CONTROLS);
+
+    (void)state;
+    add12(VMCS_PRIMARY_CONTROLS, VMX_PRIMARY_TPR_SHADOW | VMX_PRIMARY_SECONDARY_CONTROLS);
+    set12(VMCS_SECONDARY_CONTROLS, VMX_SECONDARY_VIRTUALIZE_APIC_ACCESSES);
+    merge();
+    vmcs12_forget_written(&n.vmcs12);
+    n.state02 = entry.state;
+    entry.virtual_apic = HPA(0x71000);
+    merge();
+    assert_int_equal(get02(VMCS_VIRTUAL_APIC_ADDRESS), 0x71000);
+    entry.apic_access = HPA(0x72000);
+    merge();
+    assert_int_equal(get02(VMCS_APIC_ACCESS_ADDRESS), 0x72000);
+    for (unsigned i = 0; i < 4; i++) {
+        uint64_t *const registers_of_lv2[] = {&entry.state.cr0, &entry.state.cr3, &entry.state.cr4,
+                                              &entry.state.efer};
+        static const struct vmcs_field fields[] = {VMCS_FIELD(GUEST_CR0), VMCS_FIELD(GUEST_CR3),
+                                                   VMCS_FIELD(GUEST_CR4), VMCS_FIELD(GUEST_EFER)};
+        const uint64_t bit = i == 0 ? X86_CR0_TS : i == 1 ? 0x1000 : i == 2 ? X86_CR4_PGE : X86_EFER_NXE;
+        const uint64_t value = get02(fields[i]);
+
+        n.state02 = entry.state;
+        *registers_of_lv2[i] ^= bit;
+        merge();
+        assert_int_equal(get02(fields[i]), value ^ bit);
+    }
+
+    /* Lv2 uses Lv1's local APIC, whose mode changes. */
+    setup(NULL);
+    merge();
+    vmcs12_forget_written(&n.vmcs12);
+    vcpu_switch(&n.vcpu02);
+    vcpu_write(&vcpu01, VMCS_APIC_ACCESS_ADDRESS, 0x73000);
+    vcpu_write(&vcpu01, VMCS_SECONDARY_CONTROLS, secondary | VMX_SECONDARY_VIRTUALIZE_APIC_ACCESSES);
+    merge();
+    assert_int_equal(get02(VMCS_APIC_ACCESS_ADDRESS), 0x73000);
+}
+
+/*
+ * What an exit left in VMCS02: it stays there as long as the entry loads it and the exit saves it. Fails when
+ * VMCS12's stale value gets to VMCS02, when VMCS12 loses what the last exit saved, and when it is written
+ * though it is there.
+ */
+static void test_away(void **state)
+{
+    static const struct {
+        struct vmcs_field field;
+        uint64_t loads, saves;
+    } rows[] = {
+        {VMCS_FIELD(GUEST_DR7), VMX_ENTRY_LOAD_DEBUG_CONTROLS, VMX_EXIT_SAVE_DEBUG_CONTROLS},
+        {VMCS_FIELD(GUEST_PAT), VMX_ENTRY_LOAD_PAT, VMX_EXIT_SAVE_PAT},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(rows); i++)
+        for (unsigned variant = 0; variant < 4; variant++) {
+            const struct vmcs_field field = rows[i].field;
+            const bool loads = variant & 1, saves = variant & 2;
+
+            setup(state);
+            entry.lv1.dr7 = entry.lv1.pat = 0x401;
+            merge();
+            fake_set(field, 0x402);
+            memset(n.vcpu02.known, 0, sizeof(n.vcpu02.known));
+            (loads ? add12 : drop12)(VMCS_ENTRY_CONTROLS, rows[i].loads);
+            (saves ? add12 : drop12)(VMCS_EXIT_CONTROLS, rows[i].saves);
+            set12(field, 0x403);
+            vmcs12_forget_written(&n.vmcs12);
+            n.vmcs12.away[field.index / 64] |= BIT(field.index % 64);
+            merge();
+            assert_int_equal(get02(field), loads ? 0x402 : 0x401);
+            assert_int_equal(vmcs12_is_away(&n.vmcs12, field), loads && saves);
+            if (!(loads && saves))
+                assert_int_equal(get12(field), 0x402);
+        }
+}
+
+/* After all others: a row of which only one side was seen is not tested. */
+static void test_rows(void **state)
+{
+    unsigned complete = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < VMCS_FIELD_COUNT; i++) {
+        if (!seen[i].both)
+            print_error("field %s (%s): %s\n", vmcs_field_name(vmcs_field_at(i)),
+                        nested_merge_rule(vmcs_field_at(i)),
+                        seen[i].looked ? "one value only" : "nobody looked at it");
+        complete += seen[i].both;
+    }
+    print_message("field table: %u of %u rows seen both ways\n", complete, VMCS_FIELD_COUNT);
+    assert_int_equal(complete, VMCS_FIELD_COUNT);
+}
+
 #define TEST(NAME) cmocka_unit_test_setup(test_##NAME, setup)
 
 int main(void)
@@ -596,7 +829,9 @@ int main(void)
         TEST(table),       TEST(every_field), TEST(unchanged),     TEST(controls),       TEST(no_secondary),
         TEST(not_for_lv2), TEST(windows),     TEST(pause_loop),    TEST(sieves),         TEST(tsc),
         TEST(addresses),   TEST(tpr),         TEST(apic_access),   TEST(msr_bitmap),     TEST(loaded),
-        TEST(entry_state), TEST(pdptes),      TEST(control_state), TEST(control_writes),
+        TEST(entry_state), TEST(pdptes),      TEST(control_state), TEST(control_writes), TEST(xss),
+        TEST(activity),    TEST(event),       TEST(efer),          TEST(away),           TEST(other_sources),
+        TEST(rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,35 @@ static void test_load(void **state)
     assert_int_equal(machine.writes, 6);
 }
 
+/*
+ * A list full of commands that take the processor long gives each of them twice, the second time behind
+ * everything else; with another value they are not that command, and each is one that fails or not.
+ */
+static void test_commands(void **state)
+{
+    const unsigned limit = nested_msr_list_limit(&nested);
+
+    (void)state;
+    set_lists(LIST, limit);
+    for (unsigned number = 1; number <= limit; number++)
+        put(LIST, number, number % 2 ? MSR_IA32_PRED_CMD : MSR_IA32_FLUSH_CMD, 1);
+    put(LIST, limit, MSR_IA32_LSTAR, 5);
+    assert_int_equal(enter(), 0);
+    assert_int_equal(machine.writes, 5);
+    assert_int_equal(machine.last_index, MSR_IA32_FLUSH_CMD);
+    assert_true(nested_msr_list_leave(&nested));
+    assert_int_equal(machine.writes, 10);
+
+    set_lists(LIST, 3);
+    for (unsigned number = 1; number <= 3; number++)
+        put(LIST, number, MSR_IA32_PRED_CMD, 2);
+    assert_int_equal(enter(), 0);
+    assert_int_equal(machine.writes, 13);
+    machine.refused = MSR_IA32_PRED_CMD;
+    put(LIST, 1, MSR_IA32_PRED_CMD, 1);
+    assert_int_equal(enter(), 1);
+}
+
 /* Each entry that fails, at each place: the ones before it are done. */
 static void assert_entry_fails(uint64_t index, bool also_store)
 {
@@ -291,11 +320,11 @@ static void test_store(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_empty, setup),        cmocka_unit_test_setup(test_load, setup),
-        cmocka_unit_test_setup(test_forbidden, setup),    cmocka_unit_test_setup(test_allowed, setup),
-        cmocka_unit_test_setup(test_memory, setup),       cmocka_unit_test_setup(test_length, setup),
-        cmocka_unit_test_setup(test_entry_values, setup), cmocka_unit_test_setup(test_entry_efer, setup),
-        cmocka_unit_test_setup(test_store, setup),
+        cmocka_unit_test_setup(test_empty, setup),      cmocka_unit_test_setup(test_load, setup),
+        cmocka_unit_test_setup(test_commands, setup),   cmocka_unit_test_setup(test_forbidden, setup),
+        cmocka_unit_test_setup(test_allowed, setup),    cmocka_unit_test_setup(test_memory, setup),
+        cmocka_unit_test_setup(test_length, setup),     cmocka_unit_test_setup(test_entry_values, setup),
+        cmocka_unit_test_setup(test_entry_efer, setup), cmocka_unit_test_setup(test_store, setup),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -438,6 +438,72 @@ static void legacy_mode(void **state)
     assert_int_equal(n.current, AT(PAGE_B));
 }
 
+/* Fields that an exit left in VMCS02: VMREAD finds them there, VMWRITE replaces them, and VMCLEAR takes all
+ * of them to memory. */
+static void away(void **state)
+{
+    const struct vmcs_field read = VMCS_GUEST_ES_LIMIT, written = VMCS_GUEST_CS_LIMIT,
+                            left = VMCS_GUEST_SS_LIMIT;
+
+    (void)state;
+    for (unsigned i = VMCS_INDEX_GUEST_ES_LIMIT; i <= VMCS_INDEX_GUEST_SS_LIMIT; i++) {
+        vmcs02[i] = 0x1000 + i;
+        n.vmcs12.away[i / 64] |= BIT(i % 64);
+    }
+    run.operands.information = BY_REGISTER;
+    assert_int_equal(execute(EXIT_REASON_VMREAD, 0, read.encoding), NESTED_DONE);
+    assert_int_equal(vcpu01.registers[VCPU_RDI], 0x1000 + read.index);
+    vcpu01.registers[VCPU_RDI] = 77;
+    assert_int_equal(execute(EXIT_REASON_VMWRITE, 0, written.encoding), NESTED_DONE);
+    assert_true(vmcs12_is_away(&n.vmcs12, left));
+    run.operands.information = INFORMATION;
+    assert_int_equal(execute(EXIT_REASON_VMCLEAR, AT(PAGE_A), 0), NESTED_DONE);
+    assert_int_equal(get(PAGE_A, 16 + 8 * read.index, 8), 0x1000 + read.index);
+    assert_int_equal(get(PAGE_A, 16 + 8 * written.index, 8), 77);
+    assert_int_equal(get(PAGE_A, 16 + 8 * left.index, 8), 0x1000 + left.index);
+}
+
+/* Where the processor has VMCS shadowing, VMCS01 links to the shadow VMCS while there is a current VMCS, and
+ * what Lv1 wrote there goes where VMCS12 goes. */
+static void shadowing(void **state)
+{
+    const struct vmcs_field rip = VMCS_GUEST_RIP, rights = VMCS_GUEST_CS_ACCESS_RIGHTS;
+
+    (void)state;
+    vcpu01.vmcs = HPA(0x8000);
+    vcpu01.shadow = (struct vcpu_shadow){HPA(0x9000), HPA(0xa000), HPA(0xb000)};
+    memset(&fake_beside, 0, sizeof(fake_beside));
+    fake_beside.takes_all = true;
+    fake_beside.vmcs = 0x9000;
+    fake_beside.current = 0x8000;
+    put(PAGE_B, 16 + 8 * rip.index, 0x1234, 8);
+    assert_int_equal(execute(EXIT_REASON_VMPTRLD, AT(PAGE_B), 0), NESTED_DONE);
+    assert_int_equal(fake_get(VMCS_VMCS_LINK_POINTER), 0x9000);
+    assert_int_equal(fake_beside.values[rip.index], 0x1234);
+
+    /* A VMWRITE that exits is read without one. */
+    run.operands.information = BY_REGISTER;
+    vcpu01.registers[VCPU_RDI] = 0xa09b;
+    assert_int_equal(execute(EXIT_REASON_VMWRITE, 0, rights.encoding), NESTED_DONE);
+    assert_int_equal(fake_beside.values[rights.index], 0xa09b);
+
+    run.operands.information = INFORMATION;
+    n.vmcs12.launched = true;
+    fake_beside.values[rip.index] = 0x2345;
+    assert_int_equal(execute(EXIT_REASON_VMRESUME, 0, 0), NESTED_ENTER);
+    assert_int_equal(vmcs12_read(&n.vmcs12, rip), 0x2345);
+    fake_beside.values[rip.index] = 0x3456;
+    assert_int_equal(execute(EXIT_REASON_VMCLEAR, AT(PAGE_B), 0), NESTED_DONE);
+    assert_int_equal(get(PAGE_B, 16 + 8 * rip.index, 8), 0x3456);
+    assert_int_equal(fake_get(VMCS_VMCS_LINK_POINTER), UINT64_MAX);
+
+    assert_int_equal(execute(EXIT_REASON_VMPTRLD, AT(PAGE_B), 0), NESTED_DONE);
+    assert_int_equal(fake_get(VMCS_VMCS_LINK_POINTER), 0x9000);
+    assert_int_equal(execute(EXIT_REASON_VMXOFF, 0, 0), NESTED_DONE);
+    assert_int_equal(fake_get(VMCS_VMCS_LINK_POINTER), UINT64_MAX);
+    memset(&fake_beside, 0, sizeof(fake_beside));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -451,6 +517,8 @@ int main(void)
         cmocka_unit_test_setup(unchanged, set_up),
         cmocka_unit_test_setup(invalidations, set_up),
         cmocka_unit_test_setup(legacy_mode, set_up),
+        cmocka_unit_test_setup(away, set_up),
+        cmocka_unit_test_setup(shadowing, set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,6 +43,13 @@ static int start_penryn(void **state)
     return start_32(state);
 }
 
+static int start_tiger_lake(void **state)
+{
+    guest_paging = CONFIG_PAGING_VTLB;
+    machine_processor = TIGER_LAKE;
+    return start_64(state);
+}
+
 static int start_lynnfield(void **state)
 {
     guest_paging = CONFIG_PAGING_AUTO;
@@ -58,8 +65,10 @@ static bool is_long(void)
     return (fake_get(VMCS_ENTRY_CONTROLS) & VMX_ENTRY_IA32E_GUEST) != 0;
 }
 
-/* The entry that maps `address` in the tables that CR3 points to, rights folded; 0: none. SDM vol. 3,
- * "Paging". */
+#define KEY(key) ((uint64_t)(key) << PTE_KEY_SHIFT)
+
+/* The entry that maps `address` in the tables that CR3 points to, rights folded, with its key; 0: none. SDM
+ * vol. 3, "Paging". */
 static uint64_t shadow_entry(uint64_t address)
 {
     uint64_t table = fake_get(VMCS_GUEST_CR3) & 0xffffffffff000, folded = 7, nx = 0;
@@ -76,7 +85,7 @@ static uint64_t shadow_entry(uint64_t address)
         }
         if (shift == 12 || (shift < 30 && (entry & 0x80) != 0)) {
             uint64_t offset = address & (BIT(shift) - 1) & ~0xfffULL;
-            return ((entry & 0xffffffffff000 & ~(BIT(shift) - 1)) + offset) | folded | nx;
+            return ((entry & 0xffffffffff000 & ~(BIT(shift) - 1)) + offset) | folded | nx | (entry & KEY(15));
         }
         table = entry & 0xffffffffff000;
     }
@@ -107,8 +116,8 @@ static void page_fault(uint64_t address, uint64_t code)
     take_snapshot(&snapshot);
     handle();
     fake_vmcs.linear_flushes = 0;
-    if (vtlb_generation(&guest->vtlb) != guest->vtlb_seen)
-        paging_flush_hardware(guest);
+    if (vtlb_generation(&guest->vtlb) != guest->lv1.vtlb_seen)
+        paging_flush_hardware(&guest->lv1);
 }
 
 static void filled(uint64_t address, uint64_t code)
@@ -206,7 +215,7 @@ static void registers_of_the_regime(void **state)
     assert_true((fake_get(VMCS_EXCEPTION_BITMAP) & BIT(X86_VECTOR_PF)) != 0);
     assert_true((fake_get(VMCS_GUEST_CR0) & X86_CR0_PG) != 0 && (fake_get(VMCS_GUEST_CR0) & X86_CR0_WP) != 0);
     assert_true((fake_get(VMCS_GUEST_CR4) & X86_CR4_PAE) != 0);
-    assert_int_equal(fake_get(VMCS_GUEST_CR3), vtlb_root(guest->context).value);
+    assert_int_equal(fake_get(VMCS_GUEST_CR3), vtlb_root(guest->lv1.context).value);
     assert_true((fake_get(VMCS_GUEST_EFER) & X86_EFER_NXE) != 0);
     assert_true(is_long());
     assert_int_equal(reads_cr3(), GUEST_TABLES);
@@ -302,7 +311,7 @@ static void loads_of_cr3(void **state)
     assert_int_equal(fake_get(VMCS_GUEST_CR3), first);
     assert_int_equal(shadow_entry(0x123000), 0);
     assert_maps(0x200000, 0x200000, PTE_USER);
-    assert_int_equal(guest->vtlb_seen, 0); /* the processor's own TLB is to be told */
+    assert_int_equal(guest->lv1.vtlb_seen, 0); /* the processor's own TLB is to be told */
 
     refused(3, BIT(63) | SECOND); /* no PCIDs */
     refused(3, BIT(52) | SECOND);
@@ -403,6 +412,61 @@ static void single_access(void **state)
     vcpu_enter(&guest->vcpu, true);
     fake_set(VMCS_GUEST_RFLAGS, X86_RFLAGS_RESERVED);
     faults(0x125000, CODE_WRITE, code);
+}
+
+/*
+ * PKRU, which the guest writes without an exit, is what it is at each fault. Fails when the page's key is not
+ * in the processor's tables, when a fault is judged by another PKRU, or when CR4.PKE is not part of the role.
+ */
+static void protection_keys(void **state)
+{
+    static const uint8_t code[] = {0xa5}; /* movsd: from a device to memory */
+    const uint64_t denied = PAGE_FAULT_PRESENT | PAGE_FAULT_KEY;
+
+    (void)state;
+    guest_put64(GUEST_TABLES + 0x3000 + 0x125 * 8, 0x125000 | 0x67 | KEY(1));
+    filled(0x125000, CODE_USER);
+    assert_maps(0x125000, 0x125000, PTE_USER | PTE_WRITE);
+    writes(4, X86_CR4_PAE | X86_CR4_PKE);
+    assert_int_equal(fake_get(VMCS_GUEST_CR4) & X86_CR4_PKE, X86_CR4_PKE);
+    assert_int_equal(shadow_entry(0x125000), 0);
+    filled(0x125000, CODE_USER);
+    assert_maps(0x125000, 0x125000, PTE_USER | PTE_WRITE | KEY(1));
+
+    fake_cpu.pkru = 1 << 2; /* AD of key 1 */
+    faults(0x125000, denied | CODE_USER, denied | CODE_USER);
+    faults(0x125000, denied, denied);
+    fake_cpu.pkru = 2 << 2; /* WD */
+    filled(0x125000, CODE_USER);
+    faults(0x125000, denied | CODE_USER | CODE_WRITE, denied | CODE_USER | CODE_WRITE);
+
+    /* CR0.WP = 0: a supervisor may write, once. */
+    filled(0x125000, denied | CODE_WRITE);
+    assert_maps(0x125000, 0x125000, PTE_WRITE);
+    assert_int_equal(fake_get(VMCS_GUEST_RFLAGS) & X86_RFLAGS_TF, X86_RFLAGS_TF);
+    run_to_exit(EXIT_REASON_EXCEPTION_OR_NMI, X86_DR6_BS, 0);
+    fake_set(VMCS_EXIT_INTERRUPTION_INFO, BIT(31) | 3 << 8 | X86_VECTOR_DB);
+    handle();
+    assert_int_equal(shadow_entry(0x125000), 0);
+
+    /* An access that Umbra makes for the guest. */
+    guest_put(GUEST_RIP, code, sizeof(code));
+    guest->vcpu.registers[VCPU_RSI] = 0xfec00010;
+    guest->vcpu.registers[VCPU_RDI] = 0x125000;
+    fake_cpu.pkru = 1 << 2;
+    page_fault(0xfec00010, CODE_READ);
+    prepare_entry();
+    assert_int_equal(fake_injection() & 0xff, X86_VECTOR_PF);
+    assert_int_equal(fake_get(VMCS_ENTRY_EXCEPTION_ERROR_CODE), denied | CODE_WRITE);
+    assert_int_equal(fake_cpu.cr4, 0); /* Umbra's own has no PKE */
+
+    /* And one that no page fault has led to. */
+    guest_put64(GUEST_TABLES + 0x3000 + 8 * 8, 0x8000 | 0x67 | KEY(1));
+    fake_cpu.pkru = 0;
+    invpcid(2, 0, 0);
+    fake_cpu.pkru = 1 << 2;
+    invpcid_exit(2, 0, 0);
+    assert_fault(X86_VECTOR_PF, denied);
 }
 
 /* AC does not concern what the processor accesses by itself: the same fault twice is the guest's. */
@@ -521,6 +585,7 @@ int main(void)
         cmocka_unit_test_setup(tags, start_vtlb),
         cmocka_unit_test_setup(write_protection, start_vtlb),
         cmocka_unit_test_setup(single_access, start_vtlb),
+        cmocka_unit_test_setup(protection_keys, start_tiger_lake),
         cmocka_unit_test_setup(implicit_under_ac, start_vtlb),
         cmocka_unit_test_setup(legacy_modes, start_vtlb_32),
         cmocka_unit_test_setup(legacy_modes, start_penryn),

@@ -18,6 +18,14 @@
 #include "tests/unit/processors.h"
 
 static struct cpuid_image image;
+static bool without_places; /* CPUID does not tell of AVX-512's last component and PKRU where they are */
+
+static struct cpuid_registers told(uint32_t leaf, uint32_t subleaf)
+{
+    if (without_places && leaf == 0xd && (subleaf == 7 || subleaf == 9))
+        return (struct cpuid_registers){0};
+    return processor_cpuid(leaf, subleaf);
+}
 
 static const struct cpuid_settings full = {.vcpus = 1,
                                            .tsc_hz = 100000000,
@@ -33,7 +41,7 @@ static const struct cpuid_state running = {
 static void build(unsigned which, const struct cpuid_settings *settings)
 {
     processor = &processors[which];
-    cpuid_policy_build(&image, processor_cpuid, settings);
+    cpuid_policy_build(&image, told, settings);
 }
 
 static struct cpuid_registers ask(uint32_t leaf, uint32_t subleaf)
@@ -378,6 +386,15 @@ static void withheld(void **state)
     assert_false(ask(1, 0).ecx & CPUID_1_ECX_XSAVE);
     assert_true(same(ask(0xd, 0), (struct cpuid_registers){0}));
     assert_false(cpuid_image_cr4(&image) & X86_CR4_OSXSAVE);
+
+    /* What has no place is not offered in XCR0; keys do without. */
+    without_places = true;
+    build(TIGER_LAKE, &full);
+    assert_int_equal(cpuid_image_xcr0(&image), 7);
+    assert_int_equal(ask(0xd, 0).ecx, 832);
+    assert_true(ask(7, 0).ecx & CPUID_7_ECX_PKU);
+    assert_true(cpuid_image_cr4(&image) & X86_CR4_PKE);
+    without_places = false;
 
     s = full;
     s.compaction = false;

@@ -249,7 +249,7 @@ static void check(void)
 {
     const bool shadow = vcpu.regime == VCPU_REGIME_SHADOW;
     const uint64_t cr0 = fake_get(VMCS_GUEST_CR0), cr4 = fake_get(VMCS_GUEST_CR4);
-    const uint64_t of_paging = X86_CR4_SMEP | X86_CR4_SMAP | X86_CR4_PKE;
+    const uint64_t of_paging = X86_CR4_SMEP | X86_CR4_SMAP;
     const bool lma = guest_efer & X86_EFER_LMA;
     struct cr_state state;
 
@@ -265,6 +265,7 @@ static void check(void)
 
     assert_int_equal(has_control(VMCS_SECONDARY_CONTROLS, BIT(1)), !shadow);
     assert_int_equal(has_control(VMCS_SECONDARY_CONTROLS, BIT(7)), !shadow && unrestricted);
+    assert_int_equal(cr4 & X86_CR4_PKE, guest_cr4 & X86_CR4_PKE);
     assert_int_equal(fake_get(VMCS_PRIMARY_CONTROLS) & (BIT(9) | BIT(15) | BIT(16)),
                      shadow ? BIT(9) | BIT(15) | BIT(16) : 0);
     assert_int_equal(fake_get(VMCS_EXCEPTION_BITMAP), BIT(1) | BIT(17) | BIT(18) | (shadow ? BIT(14) : 0));

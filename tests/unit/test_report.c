@@ -13,11 +13,14 @@
 
 #include <cmocka.h>
 
+#include "core/nested_guest.h"
+
 static struct partition_machine machine;
 static struct config_partition config = {.name = {"linux-2", 5}};
 static struct partition partition;
 static struct partition_vcpu *vcpus;
 static struct vcpu_snapshot snapshot;
+static struct nested_guest nested;
 
 const struct partition_machine *partition_machine(void)
 {
@@ -30,11 +33,26 @@ const char *partition_state_name(const struct partition *p)
     return "crashed";
 }
 
+const char *nested_merge_rule(struct vmcs_field field)
+{
+    return field.index == VMCS_INDEX_GUEST_RIP ? "Lv1's" : "rule";
+}
+
+const struct nested_check_row *nested_check_at(unsigned number)
+{
+    static const struct nested_check_row row = {.name = "CR3-target count"};
+
+    assert_int_equal(number, 7);
+    return &row;
+}
+
 static int start(void **state)
 {
     (void)state;
     memset(&partition, 0, sizeof(partition));
     memset(&snapshot, 0, sizeof(snapshot));
+    memset(&nested, 0, sizeof(nested));
+    config.nested = false;
     vcpus = calloc(2, sizeof(*vcpus));
     partition.config = &config;
     partition.vcpus = vcpus;
@@ -116,6 +134,59 @@ static void dump_of_nothing(void **state)
     partition.vcpus = NULL;
     expect_dump(0, 0, "linux: crashed");
     assert_false(report_dump_line(&partition, 0, &snapshot, 1, line, sizeof(line)));
+}
+
+static void known(enum nested_snapshot_vmcs vmcs, unsigned index, uint64_t value)
+{
+    nested.snapshot.values[vmcs][index] = value;
+    nested.snapshot.known[vmcs][index / 64] |= BIT(index % 64);
+}
+
+/* With a virtual VT-x: all three VMCSs, `-` for what one of them has not got. Fails when a column is another
+ * VMCS's, and when a field that only Lv1 has is left out. */
+static void dump_of_three(void **state)
+{
+    const unsigned only_lv1s = VMCS_INDEX_GUEST_FRED_SSP3; /* this machine has no FRED */
+    char line[160], name[40];
+    unsigned found = 0;
+
+    (void)state;
+    vcpus[1].nested = &nested;
+    snapshot.valid = true;
+    nested.snapshot.mode = NESTED_NON_ROOT;
+    nested.snapshot.vmxon_pointer = 0x5000;
+    nested.snapshot.current = 0x6000;
+    known(NESTED_VMCS01, VMCS_INDEX_GUEST_RIP, 0x101);
+    known(NESTED_VMCS12, VMCS_INDEX_GUEST_RIP, 0x102);
+    known(NESTED_VMCS02, VMCS_INDEX_GUEST_RIP, 0x103);
+    known(NESTED_VMCS02, VMCS_INDEX_GUEST_RSP, 0xfedcba9876543210);
+    known(NESTED_VMCS12, only_lv1s, 4);
+    expect_dump(1, 6, "nested: Lv2 runs, VMXON region 0x5000, VMCS12 0x6000");
+    expect_dump(1, 7,
+                "field                              rule         VMCS01           VMCS12           VMCS02");
+    for (unsigned number = 8; report_dump_line(&partition, 1, &snapshot, number, line, sizeof(line));
+         number++) {
+        found++;
+        assert_int_equal(sscanf(line, "%39s", name), 1);
+        if (strcmp(name, "GUEST_RIP") == 0)
+            assert_string_equal(line, "GUEST_RIP                          Lv1's        0000000000000101 "
+                                      "0000000000000102 0000000000000103");
+        else if (strcmp(name, "GUEST_RSP") == 0)
+            assert_string_equal(line, "GUEST_RSP                          rule         -                "
+                                      "-                fedcba9876543210");
+        else if (strcmp(name, "GUEST_FRED_SSP3") == 0)
+            assert_string_equal(line, "GUEST_FRED_SSP3                    rule         -                "
+                                      "0000000000000004 -");
+        else
+            found--;
+    }
+    assert_int_equal(found, 3);
+    nested.snapshot.mode = NESTED_ROOT;
+    expect_dump(1, 6, "nested: Lv1 runs, in VMX root operation, VMXON region 0x5000, VMCS12 0x6000");
+    nested.snapshot.current = NESTED_NO_VMCS;
+    expect_dump(1, 6, "nested: Lv1 runs, in VMX root operation, VMXON region 0x5000");
+    nested.snapshot.mode = NESTED_OFF;
+    expect_dump(1, 6, "nested: VMX is off");
 }
 
 static void frames(void **state)
@@ -228,6 +299,57 @@ static void stats(void **state)
     partition.vcpus = NULL;
     all_stats();
     assert_string_equal(text, "\n");
+}
+
+/* With a virtual VT-x, exits of both levels and by owner. Fails when a counter is another's, when the levels
+ * do not add up, and when the lines are there without one. */
+static void nested_stats(void **state)
+{
+    struct nested_statistics *n = &nested.statistics;
+
+    (void)state;
+    partition.vcpu_count = 1;
+    vcpus[0].trace.count = 1000;
+    vcpus[0].exits[EXIT_REASON_CPUID] = 70;
+    vcpus[0].exits[EXIT_REASON_HLT] = 3;
+    all_stats();
+    assert_null(strstr(text, "nested"));
+    assert_null(strstr(text, "lv1"));
+
+    config.nested = true;
+    vcpus[0].nested = &nested;
+    nested.entries = 40;
+    *n = (struct nested_statistics){.refused = 2, .failed = 3, .left = 30, .passed = 25};
+    for (unsigned i = 0; i < NESTED_OWNERS; i++)
+        n->kept[i] = i + 1;
+    n->kept[NESTED_LV1] = 0;
+    n->by_reason[EXIT_REASON_CPUID] = 60;
+    n->by_reason[EXIT_REASON_HLT] = 3;
+    n->by_check[7] = 5;
+    nested.memory.vtlb.statistics.misses = 9;
+    all_stats();
+    expect_stat("exits 1000");
+    expect_stat("lv1_exits 954");
+    expect_stat("nested_entries 40");
+    expect_stat("nested_entries_refused 2");
+    expect_stat("nested_entries_failed 3");
+    expect_stat("nested_entries_ended 30");
+    expect_stat("nested_exits 46");
+    expect_stat("nested_exits_passed 25");
+    expect_stat("nested_exits_kept 21");
+    expect_stat("nested_exits_kept_own 1");
+    expect_stat("nested_exits_kept_memory 2");
+    expect_stat("nested_exits_kept_cr 3");
+    expect_stat("nested_exits_kept_emulated 4");
+    expect_stat("nested_exits_kept_undefined 5");
+    expect_stat("exits_CPUID 70");
+    expect_stat("lv1_exits_CPUID 10");
+    expect_stat("nested_exits_CPUID 60");
+    expect_stat("exits_HLT 3");
+    expect_stat("nested_exits_HLT 3");
+    assert_null(strstr(text, "lv1_exits_HLT"));
+    expect_stat("nested_check_CR3_target_count 5");
+    expect_stat("vtlb_misses 9");
 }
 
 /* Every counter of the virtual TLB is a line of its own, the sum over the vCPUs, and then each one's. */
@@ -430,8 +552,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(dump, start, stop),
         cmocka_unit_test_setup_teardown(dump_of_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(dump_of_three, start, stop),
         cmocka_unit_test_setup_teardown(frames, start, stop),
         cmocka_unit_test_setup_teardown(stats, start, stop),
+        cmocka_unit_test_setup_teardown(nested_stats, start, stop),
         cmocka_unit_test_setup_teardown(vtlb_stats, start, stop),
         cmocka_unit_test(kinds),
         cmocka_unit_test(memory),

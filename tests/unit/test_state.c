@@ -21,6 +21,7 @@
 
 #define FAKE_MSRS   16
 #define FXSAVE_SIZE 512
+#define COMPONENTS  10 /* up to PKRU */
 #define HOST_EFER   (X86_EFER_NXE | X86_EFER_LME | X86_EFER_LMA)
 
 struct fake_msr {
@@ -40,7 +41,8 @@ static struct {
 } cpu;
 
 static struct cpuid_registers changed_leaf_7;
-static uint32_t compacted; /* CPUID.0DH.1:EBX with all components in XCR0 */
+static uint64_t all_components = 0xe7;
+static uint32_t standard, compacted; /* CPUID.0DH.0:EBX and .1:EBX with them in XCR0; 0: as recorded */
 
 uint64_t percpu_offset;
 
@@ -54,7 +56,13 @@ struct cpuid_registers cpu_cpuid(uint32_t leaf, uint32_t subleaf)
     if (leaf == 7 && subleaf == 2)
         return (struct cpuid_registers){.edx = 0x10};
     if (leaf == 0xd && subleaf == 1)
-        return (struct cpuid_registers){.eax = 0xf, .ebx = cpu.xcr0 == 0xe7 ? compacted : 0x240};
+        return (struct cpuid_registers){.eax = 0xf, .ebx = cpu.xcr0 == all_components ? compacted : 0x240};
+    if (leaf == 0xd && subleaf == 0 && cpu.xcr0 == all_components && standard != 0) {
+        struct cpuid_registers r = processor_cpuid(leaf, subleaf);
+
+        r.ebx = standard;
+        return r;
+    }
     return processor_cpuid(leaf, subleaf);
 }
 
@@ -203,14 +211,14 @@ void cpu_xsave(void *area)
     uint8_t *bytes = area;
 
     assert_false(cpu.ts);
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < COMPONENTS; i++) {
         size_t offset, size;
         if ((cpu.xcr0 & BIT(i)) == 0)
             continue;
         component_place(i, &offset, &size);
         assert_true(offset + size <= sizeof(cpu.extended));
         memcpy(bytes + offset, cpu.extended + offset, size);
-        bytes[FXSAVE_SIZE] |= (uint8_t)BIT(i);
+        bytes[FXSAVE_SIZE + i / 8] |= (uint8_t)BIT(i % 8);
     }
 }
 
@@ -219,12 +227,12 @@ void cpu_xrstor(const void *area)
     const uint8_t *bytes = area;
 
     assert_false(cpu.ts);
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < COMPONENTS; i++) {
         size_t offset, size;
         if ((cpu.xcr0 & BIT(i)) == 0)
             continue;
         component_place(i, &offset, &size);
-        if (bytes[FXSAVE_SIZE] & BIT(i))
+        if (bytes[FXSAVE_SIZE + i / 8] & BIT(i % 8))
             memcpy(cpu.extended + offset, bytes + offset, size);
         else
             memset(cpu.extended + offset, 0, size);
@@ -302,7 +310,7 @@ static bool extended_exists(size_t byte)
 {
     if (machine.components == 0)
         return byte < FXSAVE_SIZE;
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < COMPONENTS; i++) {
         size_t offset, size;
         if ((machine.components & BIT(i)) == 0)
             continue;
@@ -379,6 +387,27 @@ static void all_is_switched(void **state)
     assert_true(guests_survive(50));
 }
 
+/*
+ * A processor with protection keys: PKRU is a component that XCR0 need not cover. Fails when one guest finds
+ * another's, and when a processor is trusted that would have XSAVE write behind the area.
+ */
+static void keys_are_switched(void **state)
+{
+    (void)state;
+    machine_begin(TIGER_LAKE);
+    assert_int_equal(vcpu_state_components(), 0x2e7);
+    assert_true(guests_survive(50));
+    all_components = 0x2e7;
+    standard = sizeof(((struct area *)0)->xsave);
+    machine_begin(TIGER_LAKE);
+    assert_int_equal(vcpu_state_components(), 0x2e7);
+    standard++;
+    machine_begin(TIGER_LAKE);
+    assert_int_equal(vcpu_state_components(), 0);
+    standard = 0;
+    all_components = 0xe7;
+}
+
 /* A processor without XSAVE: fails when XSETBV is used, or FXSAVE is not. */
 static void without_xsave(void **state)
 {
@@ -441,8 +470,8 @@ static void every_row_counts(void **state)
 static void nothing_remains(void **state)
 {
     (void)state;
-    for (unsigned recorded = 0; recorded < 2; recorded++) {
-        machine_begin(recorded ? SKYLAKE_X : LYNNFIELD);
+    for (unsigned recorded = 0; recorded < 3; recorded++) {
+        machine_begin(recorded == 2 ? TIGER_LAKE : recorded == 1 ? SKYLAKE_X : LYNNFIELD);
         vcpu_state_load(&states[0]);
         guest_fill(0, 7);
         vcpu_state_save(&states[0]);
@@ -454,7 +483,7 @@ static void nothing_remains(void **state)
         assert_int_equal(cpu.dr6, 0xffff0ff0);
         if (machine.components != 0)
             assert_int_equal(cpu.xcr0, X86_XCR0_X87);
-        for (unsigned i = 0; i < cpu.msr_count - !recorded; i++)
+        for (unsigned i = 0; i < cpu.msr_count - (recorded == 0); i++)
             assert_int_equal(cpu.msrs[i].value, 0);
         assert_int_equal(cpu.extended[0] | cpu.extended[1] << 8, 0x37f);
         assert_int_equal(cpu.extended[24] | cpu.extended[25] << 8, 0x1f80);
@@ -526,6 +555,13 @@ static void compacted_format(void **state)
     assert_false(vcpu_state_compacts());
     machine_begin(LYNNFIELD);
     assert_false(vcpu_state_compacts());
+
+    /* And PKRU (8). */
+    all_components = 0x2e7;
+    compacted = 576 + 256 + 64 + 512 + 1024 + 8;
+    machine_begin(TIGER_LAKE);
+    assert_true(vcpu_state_compacts());
+    all_components = 0xe7;
 }
 
 /* Every MSR that a guest reaches without an exit is in the table. Fails when one is let through and
@@ -789,6 +825,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_is_switched),
+        cmocka_unit_test(keys_are_switched),
         cmocka_unit_test(without_xsave),
         cmocka_unit_test(every_row_counts),
         cmocka_unit_test(efer_by_software),

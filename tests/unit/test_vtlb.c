@@ -555,6 +555,9 @@ static void audit_finds(void **state)
         assert_string_equal(vtlb_audit(vtlb, &machine->p2m), counts[i].found);
         --*counts[i].place;
     }
+    leaf_table->words ^= 0x80;
+    assert_string_equal(vtlb_audit(vtlb, &machine->p2m), "words == table->words");
+    leaf_table->words ^= 0x80;
     leaf_table->shared = true;
     assert_string_equal(vtlb_audit(vtlb, &machine->p2m), "!child->shared");
     leaf_table->shared = false;

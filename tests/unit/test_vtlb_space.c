@@ -164,8 +164,12 @@ static void globals_stay(void **state)
     vtlb_invalidate(guest->vtlb, VTLB_SCOPE_ALL, 0);
     assert_false(look(guest, KERNEL + 6 * PAGE_SIZE).present);
     assert_true(look(guest, KERNEL + 7 * PAGE_SIZE).present);
+    /* What was invalidated whole counts once: the next flush leaves globals again. */
+    *entry_at(guest, PT_K, 7) = 0;
+    vtlb_invalidate(guest->vtlb, VTLB_SCOPE_TAG, 0);
+    assert_true(look(guest, KERNEL + 7 * PAGE_SIZE).present);
     assert_int_equal(guest->s->flushes[VTLB_FLUSH_ALL], 1);
-    assert_int_equal(guest->s->flushes[VTLB_FLUSH_TAG], 2);
+    assert_int_equal(guest->s->flushes[VTLB_FLUSH_TAG], 3);
     assert_int_equal(guest->s->flushes[VTLB_FLUSH_ADDRESS], 1);
     assert_int_equal(guest->s->flushes[VTLB_FLUSH_ROOT], 4);
     assert_sound(guest->machine);
@@ -469,6 +473,25 @@ static void dropped(void **state)
     free_guest(guest);
 }
 
+/* The same for the page that was asked for last: what was found then is not used again. */
+static void dropped_last(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct p2m_region *page = &guest->machine->regions[1];
+    (void)state;
+
+    machine_map(guest->machine, MIB(16), guest->hpa + MIB(2), PAGE_SIZE, RWX, MEMORY_TYPE_WB);
+    assert_int_equal(page->gpa.value, MIB(16));
+    *entry_at(guest, PT_A, PAGES) = MIB(16) | USER_RW; /* there is none beside it */
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER + PAGES * PAGE_SIZE);
+    page->hpa = HPA(guest->hpa + MIB(6));
+    vtlb_drop(guest->vtlb, VTLB_FLUSH_P2M);
+    touch(guest, USER + PAGES * PAGE_SIZE);
+    assert_int_equal(look(guest, USER + PAGES * PAGE_SIZE).hpa, guest->hpa + MIB(6));
+    free_guest(guest);
+}
+
 /* A page fault of the guest's makes the processor forget its address, in the tag: in other contexts too. */
 static void faults_forget(void **state)
 {
@@ -490,6 +513,145 @@ static void faults_forget(void **state)
     load(guest, ROOT_A, 0, 1, false);
     assert_false(look(guest, USER + 5 * PAGE_SIZE).present);
     assert_true(look(guest, USER + 7 * PAGE_SIZE).present);
+    free_guest(guest);
+}
+
+/* The tables that a walk has met before it ended in a fault are there for the next: as far as all have A. */
+static void faults_leave_tables(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    load(guest, ROOT_A, 0, 0, true);
+    *entry_at(guest, PT_A, 0) = 0;
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_READ, &result), VTLB_GUEST_FAULT);
+    assert_int_equal(guest->s->tables_used, 2 * 4); /* each with its snapshot */
+    assert_sound(guest->machine);
+    *entry_at(guest, DIRECTORY_K, 0) &= ~PTE_ACCESSED;
+    *entry_at(guest, PT_K, 0) = 0;
+    assert_int_equal(vtlb_miss(guest->context, KERNEL, PAGING_READ, &result), VTLB_GUEST_FAULT);
+    assert_int_equal(guest->s->tables_used, 2 * 6);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/* The memory of a guest that has a hypervisor of its own: addresses of pages, 0 for none. */
+struct hypervisor {
+    struct stage stage;
+    uint64_t protected;       /* must not be written */
+    uint64_t executable;      /* nor read */
+    uint64_t missing;         /* is not there */
+    uint64_t moved, moved_to; /* lies elsewhere */
+};
+
+static enum stage_outcome hypervise(const struct stage *stage, uint64_t address, unsigned access,
+                                    struct translation *translation, struct stage_fault *fault)
+{
+    const struct hypervisor *hypervisor = container_of(stage, struct hypervisor, stage);
+    const uint64_t page = align_down(address, PAGE_SIZE);
+    const bool protected = page == hypervisor->protected;
+
+    if (page == hypervisor->missing || (protected && (access & PAGING_WRITE) != 0)) {
+        *fault = (struct stage_fault){.stage = stage, .address = address};
+        return STAGE_FAULT;
+    }
+    *translation = (struct translation){
+        .address = page == hypervisor->moved ? hypervisor->moved_to | (address - page) : address,
+        .rights = page == hypervisor->executable ? PAGING_EXECUTE
+                  : protected                    ? PAGING_RIGHTS & ~PAGING_WRITE
+                                                 : PAGING_RIGHTS,
+        .memory_type = MEMORY_TYPE_WB,
+        .page_shift = PAGE_SHIFT,
+    };
+    return STAGE_DONE;
+}
+
+static void load_behind(struct guest *guest, const struct hypervisor *hypervisor)
+{
+    const struct vtlb_space space = {
+        .chain = &guest->chain,
+        .source = &paging_x86_4level,
+        .target = &paging_x86_4level,
+        .root = ROOT_A,
+        .behind = 1,
+    };
+
+    guest->tables =
+        (struct stage_chain){.stages = {&hypervisor->stage, &guest->machine->p2m.stage}, .count = 2};
+    guest->chain = (struct stage_chain){
+        .stages = {&guest->walk.stage, &hypervisor->stage, &guest->machine->p2m.stage},
+        .count = 3,
+    };
+    guest->registers.cr3 = ROOT_A;
+    walk_x86_set(&guest->walk, &guest->registers);
+    guest->context = vtlb_switch(guest->vtlb, &space, VTLB_SCOPE_TAG);
+}
+
+/*
+ * A must be set in a table that the context knows, and that must not be written: fails when that hypervisor
+ * is not told which entry it was.
+ */
+static void protected_table(void **state)
+{
+    const struct hypervisor hypervisor = {.stage.walk = hypervise, .protected = PT_A};
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    *entry_at(guest, PT_A, 1) &= ~PTE_ACCESSED;
+    load_behind(guest, &hypervisor);
+    touch(guest, USER);
+    touch(guest, KERNEL);
+    assert_int_equal(vtlb_miss(guest->context, USER + PAGE_SIZE, PAGING_READ, &result), VTLB_GUEST_FAULT);
+    assert_ptr_equal(result.fault.stage, &hypervisor.stage);
+    assert_int_equal(result.fault.address, PT_A + 8);
+    assert_true(result.fault.in_tables);
+    free_guest(guest);
+}
+
+/* Rights that tables of this form cannot express: nothing is filled, and nothing asked for twice. */
+static void executable_page(void **state)
+{
+    const struct hypervisor hypervisor = {.stage.walk = hypervise, .executable = MIB(2)};
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    load_behind(guest, &hypervisor);
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_EXECUTE, &result), VTLB_FILLED);
+    assert_false(look(guest, USER).present);
+    assert_int_equal(guest->s->evictions, 0);
+    free_guest(guest);
+}
+
+/*
+ * The hypervisor has moved the top table, which shows after a fault of its own: all that the old one said
+ * goes, once.
+ */
+static void moved_top_table(void **state)
+{
+    struct hypervisor hypervisor = {.stage.walk = hypervise, .missing = MIB(7)};
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    *entry_at(guest, PT_A, PAGES) = MIB(7) | USER_RW;
+    load_behind(guest, &hypervisor);
+    touch(guest, USER);
+    touch(guest, KERNEL);
+    hypervisor.moved = ROOT_A;
+    hypervisor.moved_to = ROOT_B;
+    assert_int_equal(vtlb_miss(guest->context, USER + PAGES * PAGE_SIZE, PAGING_READ, &result),
+                     VTLB_GUEST_FAULT);
+    assert_ptr_equal(result.fault.stage, &hypervisor.stage);
+    assert_true(look(guest, KERNEL).present);
+    touch(guest, USER + 8 * PAGE_SIZE);
+    assert_int_equal(look(guest, USER + 8 * PAGE_SIZE).hpa, guest->hpa + MIB(4) + 8 * PAGE_SIZE);
+    assert_false(look(guest, KERNEL).present);
+    touch(guest, USER + 16 * PAGE_SIZE);
+    assert_int_equal(look(guest, USER + 16 * PAGE_SIZE).hpa, guest->hpa + MIB(4) + 16 * PAGE_SIZE);
+    assert_true(look(guest, USER + 8 * PAGE_SIZE).present);
     free_guest(guest);
 }
 
@@ -591,6 +753,22 @@ static void quota(void **state)
     free_guest(guest);
 }
 
+/* Where one path is all that fits, a miss that runs out of pages is filled all the same. */
+static void least_quota(void **state)
+{
+    struct guest *guest = make_guest(VTLB_PAGES_MIN, VTLB_CACHED);
+    (void)state;
+
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER);
+    touch(guest, KERNEL);
+    assert_int_equal(look(guest, KERNEL).hpa, guest->hpa + MIB(6));
+    assert_false(look(guest, USER).present);
+    assert_int_equal(guest->s->evictions, 1);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
 /* A 32-bit guest with PSE: its tables are wider than the target's, its large pages two of the target's. */
 static void plain_32_bit(void **state)
 {
@@ -652,6 +830,92 @@ static void plain_32_bit(void **state)
     guest->context = vtlb_switch(guest->vtlb, &space, true);
     assert_false(walk_pages(root, true, small + PAGE_SIZE).present);
     assert_int_equal(guest->s->tables_used, 1);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
+/*
+ * Entries of four bytes are not what eight bytes of the snapshot say, even where they look it. Fails when a
+ * page that the guest took away stays.
+ */
+static void narrow_entries(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    uint32_t *directory = (uint32_t *)(void *)(guest->memory + ROOT_A);
+    uint32_t *table = (uint32_t *)(void *)(guest->memory + PT_A);
+    struct vtlb_result result;
+    struct vtlb_space space = {
+        .chain = &guest->chain, .source = &paging_x86_32bit, .target = &paging_x86_pae, .root = ROOT_A};
+    (void)state;
+
+    memset(guest->memory, 0, MIB(1));
+    directory[0] = PT_A | USER_RW;
+    for (unsigned i = 0; i < 8; i++)
+        table[i] = (uint32_t)(MIB(2) + i * PAGE_SIZE) | USER_RW;
+    guest->registers.cr3 = ROOT_A;
+    guest->registers.cr4 = 0;
+    guest->registers.efer = 0;
+    walk_x86_set(&guest->walk, &guest->registers);
+    guest->context = vtlb_switch(guest->vtlb, &space, VTLB_SCOPE_TAG);
+    assert_int_equal(vtlb_miss(guest->context, 0, PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(guest->s->prefetched, 7);
+
+    for (unsigned i = 8; i-- > 0;) {
+        table[2 * i + 1] = 0;
+        table[2 * i] = (uint32_t)(MIB(2) + i * PAGE_SIZE) | USER_RW;
+    }
+    guest->context = vtlb_switch(guest->vtlb, &space, VTLB_SCOPE_TAG);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(walk_pages(vtlb_root(guest->context), true, i * PAGE_SIZE).present, i == 0);
+    free_guest(guest);
+}
+
+/* The guest's last page of memory as a page table: fails when more than its entries are read. */
+static void last_table(void **state)
+{
+    const uint64_t last = (GUEST_FRAMES - 1) * PAGE_SIZE;
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    (void)state;
+
+    *entry_at(guest, DIRECTORY_A, 2) = last | USER_RW;
+    for (unsigned i = 0; i < 8; i++)
+        *entry_at(guest, last, 504 + i) = (MIB(2) + i * PAGE_SIZE) | USER_RW;
+    load(guest, ROOT_A, 0, 0, true);
+    touch(guest, USER + MIB(2) - PAGE_SIZE);
+    assert_int_equal(guest->s->prefetched, 7);
+    load(guest, ROOT_A, 0, 0, true);
+    assert_int_equal(look(guest, USER + MIB(2) - PAGE_SIZE).hpa, guest->hpa + MIB(2) + 7 * PAGE_SIZE);
+    free_guest(guest);
+}
+
+/* A fault where a table has taken the place of a large page: no half of that one can be left. */
+static void twin_of_a_fault(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    uint32_t *directory = (uint32_t *)(void *)(guest->memory + ROOT_A);
+    uint32_t *table = (uint32_t *)(void *)(guest->memory + PT_A);
+    struct vtlb_result result;
+    struct vtlb_space space = {
+        .chain = &guest->chain, .source = &paging_x86_32bit, .target = &paging_x86_pae, .root = ROOT_A};
+    (void)state;
+
+    memset(guest->memory, 0, MIB(1));
+    directory[0] = (uint32_t)MIB(4) | USER_RW | PTE_LARGE;
+    guest->registers.cr3 = ROOT_A;
+    guest->registers.cr4 = X86_CR4_PSE;
+    guest->registers.efer = 0;
+    walk_x86_set(&guest->walk, &guest->registers);
+    guest->context = vtlb_switch(guest->vtlb, &space, VTLB_SCOPE_TAG);
+    assert_int_equal(vtlb_miss(guest->context, 0, PAGING_READ, &result), VTLB_FILLED);
+    assert_int_equal(vtlb_miss(guest->context, MIB(2), PAGING_READ, &result), VTLB_FILLED);
+
+    table[0] = (uint32_t)MIB(2) | USER_RW;
+    directory[0] = PT_A | USER_RW;
+    assert_int_equal(vtlb_miss(guest->context, 0, PAGING_READ, &result), VTLB_FILLED);
+    assert_true(walk_pages(vtlb_root(guest->context), true, MIB(2)).present); /* the guest flushed nothing */
+    assert_int_equal(vtlb_miss(guest->context, PAGE_SIZE, PAGING_READ, &result), VTLB_GUEST_FAULT);
+    assert_false(walk_pages(vtlb_root(guest->context), true, MIB(2)).present);
+    assert_true(walk_pages(vtlb_root(guest->context), true, 0).present);
     assert_sound(guest->machine);
     free_guest(guest);
 }
@@ -796,6 +1060,15 @@ int main(void)
         cmocka_unit_test(dropped),
         cmocka_unit_test(made_after),
         cmocka_unit_test(faults_forget),
+        cmocka_unit_test(dropped_last),
+        cmocka_unit_test(twin_of_a_fault),
+        cmocka_unit_test(faults_leave_tables),
+        cmocka_unit_test(last_table),
+        cmocka_unit_test(narrow_entries),
+        cmocka_unit_test(protected_table),
+        cmocka_unit_test(executable_page),
+        cmocka_unit_test(moved_top_table),
+        cmocka_unit_test(least_quota),
         cmocka_unit_test(table_to_large_page),
         cmocka_unit_test(roles),
         cmocka_unit_test(many_roots),

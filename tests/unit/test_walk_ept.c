@@ -12,6 +12,7 @@
 #include "lib/errors.h"
 #include "mm/walk_x86.h"
 #include "tests/unit/vtlb_machine.h"
+#include "tests/unit/walk_meddler.h"
 
 #define GUEST_SIZE MIB(8)
 #define ROM        MIB(6) /* the last 2 MiB are read-only memory */
@@ -380,32 +381,6 @@ static void pointers(void **state)
 
 /* ---- Entries that change under the walk ---- */
 
-/* A stage below the tables that meddles with an entry whenever one is to be written. */
-struct meddler {
-    struct stage stage;
-    uint64_t *entry;
-    uint64_t flip; /* in the entry, each time; */
-    unsigned times;
-    unsigned writes;
-    unsigned refused; /* accesses that are a fault of its own */
-};
-
-static enum stage_outcome meddle(const struct stage *stage, uint64_t address, unsigned access,
-                                 struct translation *translation, struct stage_fault *fault)
-{
-    struct meddler *meddler = container_of(stage, struct meddler, stage);
-
-    if ((access & meddler->refused) != 0) {
-        *fault = (struct stage_fault){.stage = stage, .address = address};
-        return STAGE_FAULT;
-    }
-    if ((access & PAGING_WRITE) != 0 && meddler->writes++ < meddler->times)
-        *meddler->entry ^= meddler->flip;
-    *translation = (struct translation){
-        .address = address, .rights = PAGING_RIGHTS, .memory_type = MEMORY_TYPE_WB, .page_shift = PAGE_SHIFT};
-    return STAGE_DONE;
-}
-
 static enum stage_outcome walk_meddled(uint64_t flip, unsigned times, unsigned access, uint64_t *entry_after,
                                        struct translation *t, unsigned *writes)
 {
@@ -497,22 +472,113 @@ static void tables_without_memory(void **state)
 /* A fault of the space that the tables are in, when they are read and when A is set: told as what it is. */
 static void tables_out_of_reach(void **state)
 {
+    static const unsigned kinds[] = {PAGING_READ, PAGING_WRITE};
     struct guest guest;
-    struct meddler meddler = {.stage = {.walk = meddle}, .refused = PAGING_READ};
+    struct meddler meddler = {.stage = {.walk = meddle}};
     struct translation t;
     struct stage_fault fault;
     (void)state;
 
     guest_make(&guest);
     guest.tables = (struct stage_chain){.stages = {&meddler.stage, &guest.machine->p2m.stage}, .count = 2};
-    *entry_at(&guest, 0x2000, 1) = 0x3107;
-    *entry_at(&guest, 0x3000, 0) = 0xb7;
+    *entry_at(&guest, 0x2000, 1) = 0x5107;
+    *entry_at(&guest, MEDDLED, 3) = 0xb7;
     assert_int_equal(walk_ept_set(&guest.walk, EPTP_4_AD, &everything), 0);
-    assert_int_equal(ask(&guest, GIB(512), PAGING_READ, &t, &fault), STAGE_FAULT);
-    assert_true(fault.in_tables && fault.stage == &meddler.stage && fault.address == 0x2008);
-    meddler.refused = PAGING_WRITE;
-    assert_int_equal(ask(&guest, GIB(512), PAGING_READ, &t, &fault), STAGE_FAULT);
-    assert_true(fault.in_tables && fault.stage == &meddler.stage && fault.address == 0x3000);
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        meddler.forbids = kinds[i];
+        assert_int_equal(ask(&guest, GIB(515), PAGING_READ, &t, &fault), STAGE_FAULT);
+        assert_true(fault.in_tables && fault.stage == &meddler.stage && fault.address == MEDDLED + 0x18);
+        assert_int_equal(*entry_at(&guest, MEDDLED, 3), 0xb7);
+    }
+    guest_free(&guest);
+}
+
+/* What a walk went through; fails when a table, an entry as it was left, or the rights above one is another.
+ */
+static void trails(void **state)
+{
+    static const struct {
+        uint64_t table, value;
+        uint8_t rights;
+    } steps[] = {
+        [4] = {0x2000, 0x3107, RWX},
+        [3] = {0x3000, 0x4105, RWX},
+        [2] = {0x4000, 0x5107, PAGING_READ | PAGING_EXECUTE},
+        [1] = {0x5000, 0x6133, PAGING_READ | PAGING_EXECUTE},
+    };
+    const uint64_t gpa = GIB(1) + MIB(4) + 3 * PAGE_SIZE + 5;
+    struct guest guest;
+    struct stage_trail trail;
+    struct stage_fault fault;
+    struct translation t;
+    (void)state;
+
+    guest_make(&guest);
+    const struct stage *stage = &guest.walk.stage;
+    *entry_at(&guest, 0x2000, 0) = 0x3007;
+    *entry_at(&guest, 0x3000, 1) = 0x4005;
+    *entry_at(&guest, 0x4000, 2) = 0x5007;
+    *entry_at(&guest, 0x5000, 3) = 0x6033;
+    assert_int_equal(walk_ept_set(&guest.walk, EPTP_4_AD, &everything), 0);
+
+    /* What a trail held before does not count, unless it is said to be known. Without A in the entry above,
+     * no table is reached for those that follow; with it, each is. */
+    for (unsigned turn = 0; turn < 2; turn++) {
+        memset(&trail, 0xff, sizeof(trail));
+        trail.known = 0;
+        assert_int_equal(stage->walk_trail(stage, gpa, PAGING_READ, &t, &trail, &fault), STAGE_DONE);
+        assert_int_equal(t.rights, PAGING_READ | PAGING_USER);
+        assert_int_equal(trail.top, 4);
+        assert_int_equal(trail.leaf, 1);
+        assert_int_equal(trail.reached, turn == 0 ? 4 : 1);
+        for (unsigned level = 1; level <= 4; level++) {
+            assert_int_equal(trail.step[level].table, steps[level].table);
+            assert_int_equal(trail.step[level].value, steps[level].value);
+            assert_int_equal(trail.step[level].rights, steps[level].rights);
+            assert_ptr_equal(trail.step[level].host, guest.memory + steps[level].table);
+            assert_true(trail.step[level].writable);
+            assert_int_equal(*entry_at(&guest, steps[level].table, level == 4 ? 0 : 4 - level),
+                             steps[level].value);
+        }
+    }
+    /* Where A is not enabled it is not missed: 0x4000 is reached although nothing has it. */
+    *entry_at(&guest, 0x3000, 1) = 0x4005;
+    assert_int_equal(walk_ept_set(&guest.walk, EPTP_4, &everything), 0);
+    *entry_at(&guest, 0x4000, 2) = 0;
+    assert_int_equal(stage->walk_trail(stage, gpa, PAGING_READ, &t, &trail, &fault), STAGE_FAULT);
+    assert_int_equal(trail.reached, 2);
+    assert_int_equal(walk_ept_set(&guest.walk, EPTP_4_AD, &everything), 0);
+    assert_int_equal(stage->walk_trail(stage, gpa, PAGING_READ, &t, &trail, &fault), STAGE_FAULT);
+    assert_int_equal(trail.reached, 3);
+
+    /* Known down to a table: it begins there, with the rights that are left, and marks nothing above. */
+    trail.known = 1;
+    trail.step[1].table = 0x7000;
+    trail.step[1].host = guest.memory + 0x7000;
+    trail.step[1].rights = PAGING_RIGHTS; /* a root's say more than EPT knows */
+    *entry_at(&guest, 0x7000, 3) = 0x8037;
+    *entry_at(&guest, 0x2000, 0) = 0;
+    assert_int_equal(stage->walk_trail(stage, gpa, PAGING_WRITE, &t, &trail, &fault), STAGE_DONE);
+    assert_int_equal(t.address, 0x8005);
+    assert_int_equal(t.rights, PAGING_RIGHTS);
+    assert_int_equal(*entry_at(&guest, 0x7000, 3), 0x8337);
+    assert_int_equal(trail.step[1].value, 0x8337);
+    assert_int_equal(*entry_at(&guest, 0x2000, 0), 0);
+    assert_int_equal(trail.top, 4);
+    assert_int_equal(trail.leaf, 1);
+    for (unsigned right = PAGING_READ; right <= PAGING_EXECUTE; right <<= 1) {
+        trail.known = 1;
+        trail.step[1].rights = (uint8_t)right;
+        assert_int_equal(stage->walk_trail(stage, gpa, right, &t, &trail, &fault), STAGE_DONE);
+        assert_int_equal(t.rights, right | PAGING_USER);
+        assert_int_equal(stage->walk_trail(stage, gpa, right ^ 7, &t, &trail, &fault), STAGE_FAULT);
+    }
+
+    /* Beyond what EPT translates nothing is read. */
+    memset(&trail, 0xff, sizeof(trail));
+    assert_int_equal(stage->walk_trail(stage, BIT(48), PAGING_READ, &t, &trail, &fault), STAGE_FAULT);
+    assert_int_equal(fault.error_code, EPT_FAULT_READ);
+    assert_int_equal(trail.top + trail.leaf + trail.reached, 0);
     guest_free(&guest);
 }
 
@@ -685,6 +751,7 @@ int main(void)
         cmocka_unit_test(entries_that_change),
         cmocka_unit_test(tables_without_memory),
         cmocka_unit_test(tables_out_of_reach),
+        cmocka_unit_test(trails),
         cmocka_unit_test(walker_over_ept),
         cmocka_unit_test(merged_into_ept),
     };

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "mm/p2m.h"
+#include "tests/unit/walk_meddler.h"
 
 #define OWNER       FRAME_OWNER_PARTITION
 #define GUEST_PAGES 16
@@ -108,6 +109,7 @@ struct verdict {
     unsigned memory_type;
     bool global;
     bool transient;
+    unsigned key;
     uint64_t after[6]; /* the entries */
 };
 
@@ -250,6 +252,7 @@ static struct verdict judge(const struct setup *s)
     }
     v.memory_type = s->pat >> (8 * (bit(e, 3) + 2 * bit(e, 4) + 4 * bit(e, level == 1 ? 7 : 12))) & 7;
     v.global = s->pge && bit(e, 8);
+    v.key = s->pke && s->mode >= MODE_4_LEVEL ? (unsigned)bits(e, 62, 59) : 0;
     v.rights = PAGING_READ | (all_user ? PAGING_USER : 0) | (any_nx ? 0 : PAGING_EXECUTE);
     if (all_write && bit(v.after[v.leaf], 6))
         v.rights |= PAGING_WRITE;
@@ -257,6 +260,7 @@ static struct verdict judge(const struct setup *s)
     if (s->write && (!all_write || key_denies_write)) {
         v.rights = (v.rights | PAGING_WRITE) & ~PAGING_USER;
         v.transient = all_user && (s->smap || (s->pke && s->mode >= MODE_4_LEVEL));
+        v.key = 0;
         if (s->smep && all_user)
             v.rights &= ~PAGING_EXECUTE;
     }
@@ -344,7 +348,7 @@ static void compare(struct guest *guest, const struct setup *s)
         assert_int_equal(t.memory_type, v.memory_type);
         assert_int_equal(t.global, v.global);
         assert_int_equal(t.transient, v.transient);
-        assert_int_equal(t.key, s->pke && s->mode >= MODE_4_LEVEL ? bits(s->entry[v.leaf], 62, 59) : 0);
+        assert_int_equal(t.key, v.key);
     }
     for (unsigned level = 1; level <= top; level++) {
         assert_memory_equal(place_of_entry(guest, s, level), &v.after[level], size);
@@ -619,41 +623,6 @@ static void pae_registers(void **state)
 
 /* ---- Entries that change under the walk ---- */
 
-/* A stage below the tables that meddles with an entry whenever one is to be written. */
-
-struct meddler {
-    struct stage stage;
-    uint64_t *entry;
-    uint64_t flip; /* in the entry, each time; */
-    unsigned times;
-    unsigned writes, reads;
-    unsigned forbids; /* accesses of these kinds, to the entry's page, are faults */
-};
-
-static enum stage_outcome meddle(const struct stage *stage, uint64_t address, unsigned access,
-                                 struct translation *translation, struct stage_fault *fault)
-{
-    struct meddler *meddler = container_of(stage, struct meddler, stage);
-
-    if ((access & meddler->forbids) != 0 && address / PAGE_SIZE == 5) {
-        *fault = (struct stage_fault){.stage = stage, .address = address, .error_code = 0x123};
-        return STAGE_FAULT;
-    }
-    if ((access & PAGING_WRITE) != 0) {
-        if (meddler->writes++ < meddler->times)
-            *meddler->entry ^= meddler->flip;
-    } else {
-        meddler->reads++;
-    }
-    *translation = (struct translation){
-        .address = address,
-        .rights =
-            PAGING_RIGHTS & ~((access & PAGING_WRITE) != 0 ? 0 : PAGING_WRITE), /* it wants to be asked */
-        .memory_type = MEMORY_TYPE_WB,
-        .page_shift = PAGE_SHIFT};
-    return STAGE_DONE;
-}
-
 static unsigned meddler_reads; /* of the last walk */
 
 /* What a function that is called next and forgets to set a variable finds in it. */
@@ -901,11 +870,55 @@ static void trails(void **state)
     /* Where it is not present nothing is read, whatever is in memory. */
     r.pdpte[1] = 0;
     pages[0x2000 / 8 + 1] = 0x4007;
+    memset(&trail, 0xff, sizeof(trail));
     trail.known = 0;
     walk_x86_set(&guest->walk, &r);
     assert_int_equal(stage->walk_trail(stage, linear, PAGING_READ, &t, &trail, &fault), STAGE_FAULT);
     assert_int_equal(fault.error_code, 0);
+    assert_int_equal(trail.reached, 0);
     assert_int_equal(pages[0x2000 / 8 + 1], 0x4007);
+    free_guest(guest);
+}
+
+/*
+ * How far tables may be made for a walk that ended in a fault: fails when one would be made below an entry
+ * without A, or none where one could be.
+ */
+static void reached_tables(void **state)
+{
+    static const struct {
+        uint64_t entries[5]; /* by level */
+        unsigned reached;
+    } cases[] = {
+        {{[4] = 0x3006}, 4},
+        {{[4] = 0x3007, [3] = 0x4026}, 4},
+        {{[4] = 0x3027, [3] = 0x4006}, 3},
+        {{[4] = 0x3007, [3] = 0x4027, [2] = 0x5027, [1] = 0x6026}, 4},
+        {{[4] = 0x3027, [3] = 0x4007, [2] = 0x5027, [1] = 0x6026}, 3},
+        {{[4] = 0x3027, [3] = 0x4027, [2] = 0x5007, [1] = 0x6026}, 2},
+        {{[4] = 0x3027, [3] = 0x4027, [2] = 0x5027, [1] = 0x6026}, 1},
+    };
+    struct guest *guest = make_guest();
+    struct walk_x86_registers r = {
+        .cr0 = 1ULL << 31 | 1, .cr3 = 0x2000, .cr4 = 1 << 5, .efer = 0xd00, .physical_bits = 40};
+    uint64_t *pages = (uint64_t *)(void *)guest->memory;
+    const struct stage *stage = &guest->walk.stage;
+    (void)state;
+
+    walk_x86_set(&guest->walk, &r);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct stage_trail trail;
+        struct stage_fault fault;
+        struct translation t;
+
+        memset(&trail, 0xff, sizeof(trail));
+        trail.known = 0;
+        for (unsigned level = 1; level <= 4; level++)
+            pages[(6 - level) * PAGE_SIZE / 8] = cases[i].entries[level];
+        assert_int_equal(stage->walk_trail(stage, 0, PAGING_READ, &t, &trail, &fault), STAGE_FAULT);
+        assert_int_equal(trail.reached, cases[i].reached);
+        assert_in_range(trail.leaf, 0, trail.reached);
+    }
     free_guest(guest);
 }
 
@@ -933,7 +946,7 @@ static void peeks(void **state)
                                    .cr3 = 0x2000,
                                    .cr4 = 1 << 5 | 1 << 7,
                                    .efer = 0xd00,
-                                   .pat = 0x0007040600070406,
+                                   .pat = 0x000704060007040e, /* of 8 bits only three say the type */
                                    .physical_bits = 40};
     const struct stage *stage = &guest->walk.stage;
     (void)state;
@@ -964,6 +977,9 @@ int main(void)
         cmocka_unit_test(pae_registers),
         cmocka_unit_test(entries_that_change),
         cmocka_unit_test(tables_without_memory),
+        cmocka_unit_test(trails),
+        cmocka_unit_test(reached_tables),
+        cmocka_unit_test(peeks),
         cmocka_unit_test(matrix_32bit_4k),
         cmocka_unit_test(matrix_32bit_4m),
         cmocka_unit_test(matrix_32bit_4k_pse),
@@ -975,8 +991,6 @@ int main(void)
         cmocka_unit_test(matrix_5level_4k),
         cmocka_unit_test(matrix_5level_2m),
         cmocka_unit_test(matrix_5level_1g),
-        cmocka_unit_test(trails),
-        cmocka_unit_test(peeks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

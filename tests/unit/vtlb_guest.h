@@ -4,6 +4,8 @@
  * A guest on a virtual TLB for tests of single cases: two processes in 4-level paging whose tables the test
  * writes, and a look at what the processor would find.
  */
+#include <sys/mman.h>
+
 #include "arch/x86/paging_ept.h"
 #include "arch/x86/paging_x86.h"
 #include "arch/x86/registers.h"
@@ -11,6 +13,7 @@
 #include "tests/unit/vtlb_machine.h"
 
 #define GUEST_FRAMES 2048 /* 8 MiB: the tables are in the first MiB, each 2 MiB above are what is mapped */
+#define MAPPING_SIZE (GUEST_FRAMES * PAGE_SIZE + MIB(4))
 #define KERNEL       0xffffff8000000000ULL
 #define USER         0x400000ULL
 #define PAGES        64 /* that each half maps from there on */
@@ -34,6 +37,7 @@ enum {
 
 struct guest {
     struct machine *machine;
+    void *mapping; /* that `memory` is in: what is behind its end cannot be reached */
     unsigned char *memory;
     uint64_t hpa;
     struct walk_x86 walk;
@@ -62,10 +66,11 @@ static inline struct guest *make_guest(uint32_t pages, enum vtlb_mode mode)
     struct guest *guest = calloc(1, sizeof(*guest));
 
     assert_non_null(guest);
-    guest->memory = aligned_alloc(MIB(2), GUEST_FRAMES * PAGE_SIZE);
-    assert_non_null(guest->memory);
-    memset(guest->memory, 0, GUEST_FRAMES * PAGE_SIZE);
-    guest->hpa = (uint64_t)(uintptr_t)guest->memory;
+    guest->mapping = mmap(NULL, MAPPING_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(guest->mapping, MAP_FAILED);
+    guest->hpa = align_up((uintptr_t)guest->mapping, MIB(2));
+    guest->memory = (unsigned char *)(uintptr_t)guest->hpa;
+    assert_int_equal(mprotect(guest->memory, GUEST_FRAMES * PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
     guest->machine =
         machine_make_in_mode(guest->hpa, guest->hpa + GUEST_FRAMES * PAGE_SIZE, pages, true, true, mode);
     guest->vtlb = &guest->machine->vtlb;
@@ -99,7 +104,7 @@ static inline struct guest *make_guest(uint32_t pages, enum vtlb_mode mode)
 static inline void free_guest(struct guest *guest)
 {
     machine_free(guest->machine);
-    free(guest->memory);
+    munmap(guest->mapping, MAPPING_SIZE);
     free(guest);
 }
 
@@ -132,6 +137,7 @@ static inline void touch(struct guest *guest, uint64_t linear)
 
     if (!look(guest, linear).present)
         assert_int_equal(vtlb_miss(guest->context, linear, PAGING_READ, &result), VTLB_FILLED);
+    assert_true(look(guest, linear).present);
     uint64_t table = vtlb_root(guest->context).value, *entry = NULL;
     for (int level = 4; level > 0; level--, table = *entry & 0xffffffffff000)
         entry = (uint64_t *)(uintptr_t)table + (linear >> (9 * level + 3) & 511);

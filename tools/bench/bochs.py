@@ -8,6 +8,7 @@ A tick is a retired instruction, but for halts, where ticks go by with nothing r
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -135,9 +136,28 @@ class Bochs:
         """Executes one instruction; a halted processor first waits for what wakes it."""
         return self._stop(self._command("s"))
 
+    def trace_to(self, address):
+        """Runs to the linear address `address`. Returns the debugger's lines of all instructions on the way."""
+        number = self.stop_at(address)
+        self._command("trace on")
+        said = self._command("c")
+        self._command("trace off")
+        self.ignore(number)
+        return said
+
     def run_on(self):
-        """Lets the machine run; there is no way back to the debugger."""
+        """Lets the machine run, until interrupt() or wait_stop()."""
         self._send("c")
+
+    def interrupt(self):
+        """Stops a machine that runs, wherever it is."""
+        self._process.send_signal(signal.SIGINT)
+        return self.wait_stop()
+
+    def wait_stop(self):
+        """Waits until a machine that runs comes to a breakpoint."""
+        self._wait(lambda: _PROMPT.search(self._said))
+        return self._stop(self._said)
 
     def wait_console(self, pattern, start=0):
         """Waits for `pattern` in what a running machine says, from position `start` of `console` on."""

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 
+from bench import command as benchmark
 from umbra import check, ctl, guests, image, run, stick, trace
 from umbra.common import Problem, parse_size
 
@@ -182,6 +183,10 @@ def _parser():
     )
     command.add_argument("also", nargs="?", choices=["kvm"], help="guests that are not made without being named")
     command.set_defaults(function=_fetch)
+
+    command = commands.add_parser("bench", help="measure exits and boots", description=benchmark.DESCRIPTION)
+    benchmark.add_arguments(command)
+    command.set_defaults(function=benchmark.run)
     return parser
 
 

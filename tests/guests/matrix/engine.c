@@ -12,7 +12,8 @@
  *
  * What the SDM leaves open is compared between machines by the hash, but not with the SDM: whether a faulting
  * access has set A in entries on its way; whether loading a segment register, which reads and then marks a
- * descriptor, is a read or a write where it faults, and at which of the descriptor's bytes.
+ * descriptor, is a read or a write where it faults (and so, whether a key forbids it), and at which of the
+ * descriptor's bytes.
  */
 
 #define SELECTOR_CODE      0x08
@@ -348,7 +349,7 @@ static bool as_expected(const struct matrix_observation *seen, const struct matr
     uint32_t flags = seen->flags ^ expected->flags;
 
     if (fault && seen->access % KINDS == KIND_LOAD) {
-        error &= ~(uint32_t)PF_WRITE;
+        error &= ~(uint32_t)(PF_WRITE | PF_KEY);
         cr2 &= ~7ULL;
     }
     if (fault)
