@@ -312,8 +312,7 @@ void vtlb_invalidate_address(struct vtlb *vtlb, uint64_t tag, uint64_t address)
 void vtlb_doubt(struct vtlb *vtlb)
 {
     vtlb->doubted = ++vtlb->time;
-    if (vtlb->current != NULL)
-        vtlb->current->root->time = vtlb->time;
+    vtlb->current->root->time = vtlb->time;
 }
 
 void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t address, bool behind)

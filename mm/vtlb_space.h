@@ -44,8 +44,8 @@ void vtlb_forget_faulted(struct vtlb *vtlb, struct vtlb_table *table, uint64_t a
 
 /*
  * Where the guest's tables lie, and what lies behind their entries, may have changed for spaces with
- * `behind`: tables are found anew by each walk from now on, and what an invalidation concerns goes without a
- * look.
+ * `behind`, one of which is current: tables are found anew by each walk from now on, and what an invalidation
+ * concerns goes without a look.
  */
 void vtlb_doubt(struct vtlb *vtlb);
 

@@ -139,6 +139,48 @@ static void transient_in_a_shared_table(void **state)
     }
 }
 
+/* One instruction's two pages may have the same place in their tables. */
+static void transients_of_two_tables(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    (void)state;
+
+    guest->registers.cr0 &= ~X86_CR0_WP;
+    guest->registers.cr4 |= X86_CR4_SMAP;
+    *entry_at(guest, PT_A, 0) = MIB(2) | 0x25;
+    *entry_at(guest, PT_K, 0) = MIB(6) | 0x25;
+    load(guest, ROOT_A, 0, 0, true);
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_WRITE | STAGE_ACCESS_AC, &result), VTLB_FILLED);
+    assert_int_equal(vtlb_miss(guest->context, KERNEL, PAGING_WRITE | STAGE_ACCESS_AC, &result), VTLB_FILLED);
+    assert_true(look(guest, USER).present && look(guest, KERNEL).present);
+    vtlb_end_transient(guest->vtlb);
+    assert_false(look(guest, USER).present || look(guest, KERNEL).present);
+    free_guest(guest);
+}
+
+/* A table that was given back with a grant in it is nobody's any more. */
+static void transient_in_a_lost_table(void **state)
+{
+    struct guest *guest = make_guest(64, VTLB_CACHED);
+    struct vtlb_result result;
+    uint64_t generation;
+    (void)state;
+
+    guest->registers.cr0 &= ~X86_CR0_WP;
+    guest->registers.cr4 |= X86_CR4_SMAP;
+    *entry_at(guest, PT_A, 0) = MIB(2) | 0x25;
+    load(guest, ROOT_A, 0, 0, true);
+    assert_int_equal(vtlb_miss(guest->context, USER, PAGING_WRITE | STAGE_ACCESS_AC, &result), VTLB_FILLED);
+    *entry_at(guest, DIRECTORY_A, 2) = 0;
+    vtlb_invalidate_address(guest->vtlb, 0, USER + 40 * PAGE_SIZE);
+    generation = vtlb_generation(guest->vtlb);
+    vtlb_end_transient(guest->vtlb);
+    assert_int_equal(vtlb_generation(guest->vtlb), generation);
+    assert_sound(guest->machine);
+    free_guest(guest);
+}
+
 /* ---- The reference ---- */
 
 static void base_mode(void **state)
@@ -616,6 +658,8 @@ int main(void)
         cmocka_unit_test(prefetched),
         cmocka_unit_test(transients),
         cmocka_unit_test(transient_in_a_shared_table),
+        cmocka_unit_test(transients_of_two_tables),
+        cmocka_unit_test(transient_in_a_lost_table),
         cmocka_unit_test(base_mode),
         cmocka_unit_test(audit_finds),
         cmocka_unit_test(many_in_the_hash),

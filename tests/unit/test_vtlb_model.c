@@ -411,7 +411,7 @@ static void run_round(struct test *test, uint64_t seed)
     era->registers.gigabyte_pages = !rarely(&test->random, 3);
     if (format >= MODEL_4LEVEL && !rarely(&test->random, 3))
         era->registers.cr4 |= X86_CR4_PCIDE;
-    select_space(test, true);
+    select_space(test, VTLB_SCOPE_TAG);
 
     for (test->step = 0; test->step < ROUND; test->step++) {
         if (model_is_full(&test->model))

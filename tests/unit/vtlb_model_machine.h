@@ -171,8 +171,8 @@ static inline void note_transient(struct test *test, uint64_t linear, unsigned s
     test->transient[0].shift = shift;
 }
 
-/* Makes what the registers say the engine's current space. */
-static inline void select_space(struct test *test, bool flush)
+/* Makes what the registers say the engine's current space; the guest has invalidated `flushed` by that. */
+static inline void select_space(struct test *test, enum vtlb_scope flushed)
 {
     const struct model_era *now = model_now(&test->model);
     const struct walk_x86_registers *registers = &now->registers;
@@ -201,15 +201,8 @@ static inline void select_space(struct test *test, bool flush)
     test->hardware.levels = targets[now->format]->levels;
     test->hardware.paging = now->format != MODEL_NONE;
     test->hardware.keys = now->format >= MODEL_4LEVEL && (registers->cr4 & X86_CR4_PKE) != 0;
-    test->context = vtlb_switch(&test->vtlb, &space, flush);
+    test->context = vtlb_switch(&test->vtlb, &space, flushed);
     enter(test);
-}
-
-/* Everything is invalidated by a change of registers that was made before. */
-static inline void invalidate_all(struct test *test)
-{
-    vtlb_invalidate(&test->vtlb, VTLB_SCOPE_ALL, 0);
-    model_forget(&test->model);
 }
 
 /* PAE: what a load of the four registers from `cr3` does; false: a #GP. The others load nothing. */
@@ -252,7 +245,7 @@ static inline void load_root(struct test *test, uint64_t root, uint16_t tag, boo
     era->tag = tag;
     if (flush)
         test->model.tag_invalidated[tag] = era->time;
-    select_space(test, flush);
+    select_space(test, flush ? VTLB_SCOPE_TAG : VTLB_SCOPE_NONE);
 }
 
 enum toggle {
@@ -333,10 +326,9 @@ static inline void toggle(struct test *test, enum toggle what)
         vtlb_drop(&test->vtlb, VTLB_FLUSH_ROOT);
         model_forget(&test->model);
     } else if (all) {
-        walk_x86_set(&test->walk, &era->registers);
-        invalidate_all(test);
+        model_forget(&test->model);
     }
-    select_space(test, false);
+    select_space(test, all ? VTLB_SCOPE_ALL : VTLB_SCOPE_NONE);
 }
 
 /* ---- What the guest invalidates ---- */
@@ -366,7 +358,8 @@ static inline void invpcid(struct test *test, unsigned type, uint16_t tag, uint6
         model_invalidate_tag(&test->model, tag);
         break;
     case 2:
-        invalidate_all(test);
+        vtlb_invalidate(&test->vtlb, VTLB_SCOPE_ALL, 0);
+        model_forget(&test->model);
         break;
     case 3:
         vtlb_invalidate(&test->vtlb, VTLB_SCOPE_NOT_GLOBALS, 0);
@@ -560,7 +553,7 @@ static inline void drop(struct test *test)
     for (unsigned i = 0; i < ARRAY_SIZE(test->recent); i++)
         MUST(!hardware_translate(&test->hardware, test->recent[i]).used);
     if (rarely(&test->random, 2))
-        select_space(test, false);
+        select_space(test, VTLB_SCOPE_NONE);
 }
 
 /* ---- Set-up ---- */
