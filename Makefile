@@ -177,9 +177,11 @@ mutants:
 
 # Hours: the tests that are marked so, a hundred times the fuzzing and the model's operations, all mutants.
 soak: setup
-	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch $(BUILD)/plain/test_vtlb_model
+	@$(MAKE) --no-print-directory all $(BUILD)/umbra-check guests-elf fetch $(BUILD)/plain/test_vtlb_model \
+	    $(BUILD)/unit/test_vtlb_nested_model
 	@$(MAKE) --no-print-directory fuzz-short FUZZ_RUNS=20000000
 	VTLB_MODEL_OPERATIONS=1000000000 $(BUILD)/plain/test_vtlb_model
+	VTLB_MODEL_OPERATIONS=50000000 $(BUILD)/unit/test_vtlb_nested_model
 	@$(MAKE) --no-print-directory mutants
 	/usr/bin/python3 -m pytest -n 2 -m soak
 

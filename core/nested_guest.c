@@ -536,13 +536,13 @@ uint64_t nested_guest_run(struct partition_vcpu *v, uint64_t timer)
     struct nested_guest *g = v->nested;
     struct vcpu *lv2 = &g->nested.vcpu02;
 
+    vcpu_events_before_entry(lv2);
+    if (unlikely(g->level.stepping) && lv2->injection != 0)
+        paging_end_step(&g->level); /* the event comes first */
     if (likely(lv2->regime == VCPU_REGIME_EPT))
         nested_memory_before_run(&g->memory);
     else if (vtlb_generation(g->level.vtlb) != g->level.vtlb_seen)
         paging_flush_hardware(&g->level);
-    vcpu_events_before_entry(lv2);
-    if (unlikely(g->level.stepping) && lv2->injection != 0)
-        paging_end_step(&g->level); /* the event comes first */
     enum vcpu_run_result result = vcpu_run(lv2, g->hurry ? 0 : timer);
     const uint64_t exited = cpu_rdtsc();
 

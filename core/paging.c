@@ -302,6 +302,8 @@ static void select_context(struct partition_vcpu *v, const struct cr_state *stat
 {
     const struct walk_x86_registers registers = registers_of(v, state);
 
+    if (registers.pat != v->level->walk.registers.pat)
+        vtlb_drop(v->level->vtlb, VTLB_FLUSH_P2M); /* entries have the types that it gave */
     walk_x86_set(&v->level->walk, &registers);
     enter_context(v->level, flushed);
 }
@@ -491,7 +493,6 @@ void paging_write_pat(struct partition_vcpu *v, uint64_t value)
     vcpu_write_pat(v->level->vcpu, value);
     if (v->level->vcpu->regime != VCPU_REGIME_SHADOW)
         return; /* the processor combines it with EPT's types by itself */
-    vtlb_drop(v->level->vtlb, VTLB_FLUSH_P2M);
     paging_read_control(v, &state);
     select_context(v, &state, VTLB_SCOPE_NONE);
 }

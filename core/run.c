@@ -351,10 +351,11 @@ static void run_slice(struct partition_vcpu *v, uint64_t end)
     while (!this_cpu(attention) && now < end) {
         if (v->deadline_changed || now >= v->deadline)
             expire_devices(v, now);
-        if (unlikely(vtlb_generation(&v->vtlb) != v->lv1.vtlb_seen))
-            paging_flush_hardware(&v->lv1);
         if (unlikely(v->vcpu.events_changed) && !prepare_events(v))
             break;
+        /* An event may have changed what its guest's addresses are: this comes last. */
+        if (unlikely(vtlb_generation(&v->vtlb) != v->lv1.vtlb_seen))
+            paging_flush_hardware(&v->lv1);
 
         uint64_t stop = min_u64(end, v->deadline);
         if (unlikely(nested_guest_runs(v))) {

@@ -246,8 +246,9 @@ enum vtlb_outcome vtlb_miss(struct vtlb_context *context, uint64_t address, unsi
     case STAGE_AGAIN:
         break;
     }
-    /* The guest makes the same access once more, and misses once more. */
+    /* The guest makes the same access once more, and misses once more: nothing was granted. */
     statistics->again++;
+    result->translation.transient = false;
     return VTLB_FILLED;
 }
 

@@ -202,8 +202,9 @@ enum vtlb_outcome {
 };
 
 struct vtlb_result {
-    struct translation translation; /* VTLB_FILLED, unless statistics.again grew: what the entry says */
-    struct stage_fault fault;       /* the other two */
+    struct translation
+        translation; /* VTLB_FILLED: what the entry says; only `transient`, if statistics.again grew */
+    struct stage_fault fault; /* the other two */
 };
 
 /* ---- Set-up ---------------------------------------------------------------------------------------------

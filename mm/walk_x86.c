@@ -296,7 +296,7 @@ static inline void translate(const struct walk_x86 *walk, uint64_t grants, unsig
     translation->rights = PAGING_READ | rights_of(grants);
     translation->memory_type = page_memory_type(walk, level, leaf);
     translation->page_shift = (uint8_t)shift;
-    translation->key = page_key(walk, leaf);
+    translation->key = (grants & PTE_USER) != 0 ? page_key(walk, leaf) : 0; /* as in grant_write */
     translation->global = (leaf & PTE_GLOBAL) != 0 && cr4_has(walk, X86_CR4_PGE);
     translation->transient = false;
 }

@@ -581,7 +581,9 @@ static void load_fields(struct nested_vcpu *n, uint64_t blocking)
 /* Whether loading `state` would change anything: nothing is read from memory for it. */
 static bool has_control_state(struct vcpu *vcpu, const struct cr_state *state)
 {
-    return vcpu_read_cr0(vcpu) == state->cr0 && vcpu_read_cr3(vcpu) == state->cr3 &&
+    /* A processor that does not load IA32_EFER has Lv2's by now. */
+    return vmx_controls_have(&vcpu->controls, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_EFER) &&
+           vcpu_read_cr0(vcpu) == state->cr0 && vcpu_read_cr3(vcpu) == state->cr3 &&
            vcpu_read_cr4(vcpu) == state->cr4 && vcpu_read_efer(vcpu) == state->efer &&
            !policy_cr_uses_pdptes(state);
 }
@@ -596,6 +598,7 @@ static bool load_control_state(struct nested_vcpu *n, const struct nested_exit_i
     const uint64_t cr0 = failed ? vcpu_read_cr0(n->vcpu01) : information->kept.cr0;
     const uint64_t efer = failed ? vcpu_read_efer(n->vcpu01) : information->kept.efer;
     const uint64_t host_cr4 = vmcs12_read(vmcs12, VMCS_HOST_CR4);
+    uint64_t pat = vcpu_read_pat(n->vcpu01);
     struct cr_state state = {
         .cr0 = (vmcs12_read(vmcs12, VMCS_HOST_CR0) & ~CR0_KEPT) | (cr0 & CR0_KEPT),
         .cr3 = vmcs12_read(vmcs12, VMCS_HOST_CR3),
@@ -607,10 +610,16 @@ static bool load_control_state(struct nested_vcpu *n, const struct nested_exit_i
     if (vmcs12_has_exit(vmcs12, VMX_EXIT_LOAD_EFER))
         state.efer = vmcs12_read(vmcs12, VMCS_HOST_EFER);
     if (vmcs12_has_exit(vmcs12, VMX_EXIT_LOAD_PAT))
-        vcpu_write_pat(n->vcpu01, vmcs12_read(vmcs12, VMCS_HOST_PAT));
+        pat = vmcs12_read(vmcs12, VMCS_HOST_PAT);
     else if (!failed)
-        vcpu_write_pat(n->vcpu01, information->kept.pat);
-    return has_control_state(n->vcpu01, &state) || n->ops->load_control_state(n->context, &state);
+        pat = information->kept.pat;
+    const bool same_types = pat == vcpu_read_pat(n->vcpu01);
+    vcpu_write_pat(n->vcpu01, pat);
+    /* Without VPIDs the exit has translations forgotten, whatever is loaded. */
+    if (vmcs12_has_secondary(vmcs12, VMX_SECONDARY_VPID) && same_types &&
+        has_control_state(n->vcpu01, &state))
+        return true;
+    return n->ops->load_control_state(n->context, &state);
 }
 
 enum nested_abort nested_exit_load(struct nested_vcpu *n, const struct nested_exit_information *information)

@@ -512,7 +512,9 @@ static bool control_state_is_merged(const struct nested_vcpu *n, const struct cr
 {
     const struct cr_state *before = &n->state02;
 
-    return before->cr0 == state->cr0 && before->cr3 == state->cr3 && before->cr4 == state->cr4 &&
+    /* A processor that does not load IA32_EFER has one for both VMCSs. */
+    return vmx_controls_have(&n->vcpu02.controls, VMX_WORD_ENTRY, VMX_ENTRY_LOAD_EFER) &&
+           before->cr0 == state->cr0 && before->cr3 == state->cr3 && before->cr4 == state->cr4 &&
            before->efer == state->efer && !vmcs12_any_written(&n->vmcs12, mask_fields);
 }
 

@@ -413,8 +413,6 @@ static bool lacks_smx(const struct nested_owner_exit *exit, const struct nested_
     ELSE(RESERVED_35, LV0_UNEXPECTED, "no such reason", "appendix C")                                      \
     WHEN(MWAIT, LV1, has_primary, VMX_PRIMARY_MWAIT_EXITING, NO, LV1, "MWAIT exiting", "25.1.3; S1210")    \
     ELSE(MWAIT, LV0_UNDEFINED, "not offered", "S1270")                                                     \
-    WHEN(MONITOR_TRAP_FLAG, LV0, lv0_wants, NESTED_LV0_WANTS_STEP, NO, LV0, "Lv0 steps Lv2",               \
-         "closed list")                                                                                    \
     WHEN(MONITOR_TRAP_FLAG, LV1, has_primary, VMX_PRIMARY_MONITOR_TRAP_FLAG, NO, LV1, "monitor trap flag", \
          "25.5.2; S1210")                                                                                  \
     WHEN(MONITOR_TRAP_FLAG, INJECTED, is_injected_mtf, 0, NO, LV1, "injected by Lv1", "26.6.2; S1210")     \

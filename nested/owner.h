@@ -32,7 +32,7 @@ enum nested_lv0_wants {
     NESTED_LV0_WANTS_INTERRUPT_WINDOW = 1,
     NESTED_LV0_WANTS_NMI_WINDOW = 2,
     NESTED_LV0_WANTS_TIMER = 4,       /* the deadline that is over is Lv0's (too) */
-    NESTED_LV0_WANTS_STEP = 8,        /* it steps Lv2: #DB and the monitor trap flag are its own first */
+    NESTED_LV0_WANTS_STEP = 8,        /* it steps Lv2, by RFLAGS.TF: #DB is its own first */
     NESTED_LV0_WANTS_PAGE_FAULTS = 16 /* shadow paging: a page fault may be the virtual TLB's */
 };
 

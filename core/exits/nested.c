@@ -104,6 +104,11 @@ static bool takes_exception(struct partition_vcpu *v, uint8_t vector, uint32_t e
 
     if (nested_owner_find(&exit)->owner != NESTED_LV1)
         return false;
+    /* A fault of an IRET that had unblocked NMIs, which the processor told Umbra. */
+    if (vcpu_fetched(lv2(v), VMCS_EXIT_REASON) == EXIT_REASON_EXCEPTION_OR_NMI && lv2(v)->injection == 0 &&
+        vector != X86_VECTOR_DF)
+        information.interruption |=
+            (uint32_t)vcpu_read(lv2(v), VMCS_EXIT_INTERRUPTION_INFO) & EVENT_NMI_UNBLOCKED;
     nested_guest_leave(v, &information);
     return true;
 }

@@ -10,6 +10,7 @@
 #include "arch/x86/registers.h"
 #include "core/exits/exits.h"
 #include "core/exits/linear.h"
+#include "lib/string.h"
 #include "vmx/events.h"
 
 /* VM-exit instruction information of INVPCID (SDM vol. 3, table 28-14). */
@@ -121,7 +122,7 @@ struct invpcid_descriptor {
     uint64_t address;
 };
 
-/* Reads the descriptor. False: the guest got an exception instead. */
+/* Reads the descriptor, ones where no memory is. False: the guest got an exception instead. */
 static bool read_descriptor(struct partition_vcpu *v, uint64_t information,
                             struct invpcid_descriptor *descriptor)
 {
@@ -137,10 +138,12 @@ static bool read_descriptor(struct partition_vcpu *v, uint64_t information,
     const unsigned how = linear_prepare(v);
     if (guest_linear_read(&v->level->linear, gla, descriptor, sizeof(*descriptor), how, &transfer) == 0)
         return true;
-    if (transfer.outcome == STAGE_FAULT)
+    if (transfer.outcome == STAGE_NO_MEMORY) {
+        memset((unsigned char *)descriptor + transfer.done, 0xff, sizeof(*descriptor) - transfer.done);
+        return true;
+    }
+    if (transfer.outcome == STAGE_FAULT) /* else the guest tries once more */
         exit_inject_access_fault(v, GLA(gla.value + transfer.done), &transfer.fault);
-    else if (transfer.outcome != STAGE_AGAIN) /* else the guest tries once more */
-        partition_crash(v, "INVPCID with a descriptor at %#lx, where it has no memory", gla.value);
     return false;
 }
 

@@ -685,20 +685,25 @@ static void loads_every_field(void **state)
     }
 }
 
-/* Control registers that Lv1 has already are not loaded again, unless PDPTEs come from memory; each is looked
- * at. */
+/*
+ * Control registers that Lv1 has already are not loaded again, unless PDPTEs come from memory, or the exit
+ * has to flush, or memory types are others, or the processor has Lv2's IA32_EFER by now; each is looked at.
+ */
 static void loads_control_registers_once(void **state)
 {
     static const struct {
         uint16_t field; /* of VMCS01, with a value of its own; 0: none */
-        bool pae, loads;
+        bool pae, no_vpid, no_efer, loads;
     } cases[] = {
-        {0, false, false},
-        {VMCS_INDEX_GUEST_CR0, false, true},
-        {VMCS_INDEX_GUEST_CR3, false, true},
-        {VMCS_INDEX_GUEST_CR4, false, true},
-        {VMCS_INDEX_GUEST_EFER, false, true},
-        {0, true, true},
+        {0},
+        {VMCS_INDEX_GUEST_CR0, .loads = true},
+        {VMCS_INDEX_GUEST_CR3, .loads = true},
+        {VMCS_INDEX_GUEST_CR4, .loads = true},
+        {VMCS_INDEX_GUEST_EFER, .loads = true},
+        {VMCS_INDEX_GUEST_PAT, .loads = true},
+        {.pae = true, .loads = true},
+        {.no_vpid = true, .loads = true},
+        {.no_efer = true, .loads = true},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -707,6 +712,9 @@ static void loads_control_registers_once(void **state)
 
         setup(state);
         set12(VMCS_EXIT_CONTROLS, cases[i].pae ? 0 : VMX_EXIT_HOST_64);
+        set12(VMCS_PRIMARY_CONTROLS, VMX_PRIMARY_SECONDARY_CONTROLS);
+        set12(VMCS_SECONDARY_CONTROLS, cases[i].no_vpid ? 0 : VMX_SECONDARY_VPID);
+        vcpu01.controls.words[VMX_WORD_ENTRY] = cases[i].no_efer ? 0 : VMX_ENTRY_LOAD_EFER;
         n.vmcs12.values[VMCS_INDEX_HOST_CR0] = machine.lv2.cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_NE;
         n.vmcs12.values[VMCS_INDEX_HOST_CR4] = X86_CR4_PAE | X86_CR4_VMXE;
         machine.lv2.efer = efer;
@@ -714,6 +722,7 @@ static void loads_control_registers_once(void **state)
         other_vmcs[VMCS_INDEX_GUEST_CR3] = get12(VMCS_HOST_CR3);
         other_vmcs[VMCS_INDEX_GUEST_CR4] = get12(VMCS_HOST_CR4);
         other_vmcs[VMCS_INDEX_GUEST_EFER] = efer;
+        other_vmcs[VMCS_INDEX_GUEST_PAT] = fake_get(VMCS_GUEST_PAT);
         if (cases[i].field != 0)
             other_vmcs[cases[i].field] ^= BIT(3);
         save(&information);

@@ -252,7 +252,7 @@ static struct verdict judge(const struct setup *s)
     }
     v.memory_type = s->pat >> (8 * (bit(e, 3) + 2 * bit(e, 4) + 4 * bit(e, level == 1 ? 7 : 12))) & 7;
     v.global = s->pge && bit(e, 8);
-    v.key = s->pke && s->mode >= MODE_4_LEVEL ? (unsigned)bits(e, 62, 59) : 0;
+    v.key = all_user && s->pke && s->mode >= MODE_4_LEVEL ? (unsigned)bits(e, 62, 59) : 0;
     v.rights = PAGING_READ | (all_user ? PAGING_USER : 0) | (any_nx ? 0 : PAGING_EXECUTE);
     if (all_write && bit(v.after[v.leaf], 6))
         v.rights |= PAGING_WRITE;
