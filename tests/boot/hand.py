@@ -48,3 +48,10 @@ def frames(machine):
     owners = {name: int(kib) for name, kib in rows if name not in ("largest free", "together")}
     owners["free"] += owners.pop("being cleared")
     return owners
+
+
+def watched(machine):
+    """Asks the partition `watch` (guest spin): its time, its turns, and that not a byte of its memory is another one."""
+    answer = ask(machine, "watch", r"WATCH (\d+) (\d+) (\w+)\r")
+    assert answer.group(3) == "good", answer.group(0)
+    return int(answer.group(1)), int(answer.group(2))

@@ -13,13 +13,6 @@ ENOUGH = 0.99
 BILLION = 1_000_000_000
 
 
-def watched(machine):
-    """Asks the other partition: its time, and that not a byte of its memory is another one."""
-    answer = hand.ask(machine, "watch", r"WATCH (\d+) (\d+) (\w+)\r")
-    assert answer.group(3) == "good", answer.group(0)
-    return int(answer.group(1)), int(answer.group(2))
-
-
 def booted(machine, tmp_path):
     """
     Who watches on processor 1, the enemy on processor 2; the enemy has the console. Returns whose the frames are.
@@ -52,8 +45,8 @@ def test_one_life(machine, tmp_path):
     booted(machine, tmp_path)
     assert min(covered(machine.expect(COVERAGE, timeout=400))) >= ENOUGH
     machine.monitor()
-    _, turns = watched(machine)
-    assert watched(machine)[1] > turns
+    _, turns = hand.watched(machine)
+    assert hand.watched(machine)[1] > turns
     assert "panic" not in machine.command("log")
     machine.send_line("poweroff")
     assert machine.wait_end() == 0
@@ -78,7 +71,7 @@ def test_many_lives(machine, tmp_path):
     """
     owned = booted(machine, tmp_path)
     machine.monitor()
-    began, _ = watched(machine)
+    began, _ = hand.watched(machine)
     machine.send_line("console sweep")
     sweeps = 0
     lives = set()
@@ -90,7 +83,7 @@ def test_many_lives(machine, tmp_path):
             assert min(covered(match)) >= ENOUGH
             sweeps += 1
     machine.monitor()
-    now, _ = watched(machine)
+    now, _ = hand.watched(machine)
     assert now - began > BILLION
     hand.act(machine, "reset sweep")
     hand.wait_state(machine, "sweep", "running")

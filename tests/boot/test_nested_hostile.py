@@ -18,13 +18,6 @@ CRASHED = r"partition enemy: crashed: ([^\r]*)\r"
 OWN_FAULT = r"VMX abort: "
 
 
-def watched(machine):
-    """Asks the other partition: its time, its turns, and that not a byte of its memory is another one."""
-    answer = hand.ask(machine, "watch", r"WATCH (\d+) (\d+) (\w+)\r")
-    assert answer.group(3) == "good", answer.group(0)
-    return int(answer.group(1)), int(answer.group(2))
-
-
 class Enemy:
     """What the enemy has done in all its lives."""
 
@@ -67,11 +60,11 @@ def fight(machine, tmp_path, instructions):
     machine.expect(r"HOSTILE nested 2\r")
     machine.monitor()
     owned = hand.frames(machine)
-    began, turns = watched(machine)
+    began, turns = hand.watched(machine)
     enemy = Enemy(machine)
     while True:
         enemy.live_on()
-        now, more_turns = watched(machine)
+        now, more_turns = hand.watched(machine)
         assert more_turns > turns
         if now - began > instructions:
             break

@@ -151,13 +151,6 @@ def test_exits(machine, tmp_path):
 ALIVE = r"ALIVE (\d+) (\d+) (\d+)\r"
 
 
-def watched(machine):
-    """Asks the other partition: its time, its turns, and that not a byte of its memory is another one."""
-    answer = hand.ask(machine, "watch", r"WATCH (\d+) (\d+) (\w+)\r")
-    assert answer.group(3) == "good", answer.group(0)
-    return int(answer.group(1)), int(answer.group(2))
-
-
 def alive(machine):
     """Waits until the enemy, which must be running, has done some more; its operations, and its other processor's."""
     assert hand.state(machine, "enemy") == "running", machine.command("list")
@@ -181,13 +174,13 @@ def fight(machine, tmp_path, paging, instructions):
     machine.expect(r"HOSTILE paging 2\r")
     machine.monitor()
     owned = hand.frames(machine)
-    began, turns = watched(machine)
+    began, turns = hand.watched(machine)
     operations, others = alive(machine)
     while True:
         more, more_others = alive(machine)
         assert more > operations and more_others > others
         operations, others = more, more_others
-        now, more_turns = watched(machine)
+        now, more_turns = hand.watched(machine)
         assert more_turns > turns
         if now - began > instructions:
             break

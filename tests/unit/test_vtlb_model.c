@@ -429,13 +429,6 @@ static void run_round(struct test *test, uint64_t seed)
     test->counts.rounds++;
 }
 
-static uint64_t number_from(const char *variable, uint64_t otherwise)
-{
-    const char *text = getenv(variable);
-
-    return text == NULL ? otherwise : strtoull(text, NULL, 0);
-}
-
 static void random_operations(void **state)
 {
     const uint64_t operations = number_from("VTLB_MODEL_OPERATIONS", 10000000);

@@ -1140,13 +1140,6 @@ static void operate(void)
     }
 }
 
-static uint64_t number_from(const char *variable, uint64_t otherwise)
-{
-    const char *text = getenv(variable);
-
-    return text == NULL ? otherwise : strtoull(text, NULL, 0);
-}
-
 static void random_operations(void **state)
 {
     const uint64_t operations = number_from("VTLB_MODEL_OPERATIONS", 1000000);

@@ -8,6 +8,8 @@
  *
  * Written from the SDM (vol. 3, "Paging" and "Caching Translation Information"). Needs <cmocka.h>.
  */
+#include <stdlib.h>
+
 #include "arch/x86/msr.h"
 #include "arch/x86/registers.h"
 #include "mm/stage.h"
@@ -37,6 +39,16 @@ static inline unsigned pick(struct random *random, unsigned n)
 static inline bool rarely(struct random *random, unsigned n)
 {
     return pick(random, n) == 0;
+}
+
+/* ---- How long, and from where ---- */
+
+/* The number that the environment has for `variable`. */
+static inline uint64_t number_from(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+
+    return text == NULL ? otherwise : strtoull(text, NULL, 0);
 }
 
 /* ---- The processor ---- */
